@@ -1,0 +1,217 @@
+//! Scenarios: everything that influences a run, as data.
+//!
+//! A [`Scenario`] is a list of [`Step`]s. A step is a call, or a few calls under one name (fill,
+//! drain), or something that happens to the system (restart, crash). Addresses may be symbolic, so
+//! one scenario serves every system whatever addresses it hands out. [`print`] and [`parse`] are
+//! its text form: `parse(print(x)) = x`.
+
+mod parse;
+mod print;
+
+use std::sync::Arc;
+
+use crate::operation::{Operation, Text};
+
+pub use parse::{ParseError, parse};
+pub use print::print;
+
+/// The first line of every scenario text.
+pub const HEADER: &str = "poolproof scenario 1";
+
+/// A list of steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Scenario {
+    /// The steps in order. Texts count them from 1.
+    pub steps: Vec<Step>,
+}
+
+/// One line of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// One call.
+    Call(Operation<Operand>),
+    /// Moves the virtual clock to a lease's expiry, `offset_ms` before or after.
+    AdvanceTo {
+        /// Whose lease.
+        lease: GrantRef,
+        /// Milliseconds after the expiry; negative before it.
+        offset_ms: i64,
+    },
+    /// Allocates any address again and again, until refused or `count` times.
+    Fill {
+        /// The pool.
+        pool: Text,
+        /// Who takes them. Where the contract gives an owner only one address a pool, a number is
+        /// added to the name.
+        owner: Text,
+        /// At most so many calls.
+        count: u32,
+        /// Length of each lease in milliseconds.
+        ttl_ms: Option<u64>,
+    },
+    /// Releases what is held in a pool, lowest address first, each by its owner.
+    Drain {
+        /// The pool.
+        pool: Text,
+        /// At most so many calls.
+        count: u32,
+    },
+    /// Sends an old step's call again as it was then: a stale message.
+    Replay {
+        /// The old step, counted from 0.
+        step: u32,
+    },
+    /// A clean restart of the system.
+    Restart,
+    /// A sudden death of the system, and a new start.
+    Crash,
+}
+
+/// "What step N was granted": the `nth` grant of a step, both counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrantRef {
+    /// The step.
+    pub step: u32,
+    /// Which of its grants.
+    pub nth: u32,
+}
+
+/// An address in a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Operand {
+    /// As written, well formed or not.
+    Literal(Text),
+    /// What an earlier step was granted.
+    Granted(GrantRef, Spelling),
+    /// The address at this place in the pool's prefix: 0 is the first, -1 the last.
+    Nth(i64, Spelling),
+}
+
+/// How an address is written. Spellings that do not exist for a family fall back to the usual one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Spelling {
+    /// As everybody writes it.
+    #[default]
+    Plain,
+    /// IPv6 in upper case: `2001:DB8::5`.
+    Upper,
+    /// IPv6 with every group and digit: `2001:0db8:0000:…`.
+    Full,
+    /// IPv6 with zeros but no `::`: `2001:db8:0:0:0:0:0:5`.
+    Zeros,
+    /// IPv6 with its tail as a dotted quad: `2001:db8::0.0.0.5`.
+    Dotted,
+    /// IPv4 mapped into IPv6: `::ffff:10.0.0.5`. No address of an IPv4 pool.
+    Mapped,
+    /// IPv4 with leading zeros: `010.000.000.005`. Malformed.
+    Octal,
+    /// With a zone: `fe80::5%eth0`. Malformed.
+    Zone,
+    /// With a space before it. Malformed.
+    Space,
+    /// As a prefix of full length: `10.0.0.5/32`. No address.
+    Cidr,
+}
+
+impl Spelling {
+    /// Every spelling.
+    pub const ALL: [Spelling; 10] = [
+        Spelling::Plain,
+        Spelling::Upper,
+        Spelling::Full,
+        Spelling::Zeros,
+        Spelling::Dotted,
+        Spelling::Mapped,
+        Spelling::Octal,
+        Spelling::Zone,
+        Spelling::Space,
+        Spelling::Cidr,
+    ];
+
+    /// Its name in scenario texts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Spelling::Plain => "plain",
+            Spelling::Upper => "upper",
+            Spelling::Full => "full",
+            Spelling::Zeros => "zeros",
+            Spelling::Dotted => "dotted",
+            Spelling::Mapped => "mapped",
+            Spelling::Octal => "octal",
+            Spelling::Zone => "zone",
+            Spelling::Space => "space",
+            Spelling::Cidr => "cidr",
+        }
+    }
+}
+
+impl Step {
+    /// The steps that this one refers to, each to be changed in place.
+    pub fn references(&mut self) -> impl Iterator<Item = &mut u32> {
+        let mut found: smallvec::SmallVec<[&mut u32; 2]> = smallvec::SmallVec::new();
+        match self {
+            Step::Call(operation) => {
+                for operand in operation.addresses_mut() {
+                    if let Operand::Granted(grant, _) = operand {
+                        found.push(&mut grant.step);
+                    }
+                }
+            }
+            Step::AdvanceTo { lease, .. } => found.push(&mut lease.step),
+            Step::Replay { step } => found.push(step),
+            Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
+        }
+        found.into_iter()
+    }
+}
+
+impl<A> Operation<A> {
+    /// Every address in the call.
+    pub fn addresses_mut(&mut self) -> impl Iterator<Item = &mut A> {
+        let mut found: smallvec::SmallVec<[&mut A; 2]> = smallvec::SmallVec::new();
+        match self {
+            Operation::Allocate { requests, .. } => {
+                for request in requests {
+                    if let crate::operation::Want::Named(address) = &mut request.want {
+                        found.push(address);
+                    }
+                }
+            }
+            Operation::Release { address, .. } | Operation::Renew { address, .. } => found.push(address),
+            _ => {}
+        }
+        found.into_iter()
+    }
+}
+
+impl Scenario {
+    /// The scenario without the steps for which `drop` holds. References to later steps move with
+    /// them; steps that refer to a dropped one are dropped too.
+    pub fn without(&self, drop: impl Fn(usize) -> bool) -> Scenario {
+        let mut new_place: Vec<Option<u32>> = Vec::with_capacity(self.steps.len());
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for (index, step) in self.steps.iter().enumerate() {
+            let kept = if drop(index) { None } else { moved(step, &new_place) };
+            new_place.push(kept.as_ref().map(|_| steps.len() as u32));
+            steps.extend(kept);
+        }
+        Scenario { steps }
+    }
+}
+
+/// The step with its references moved to new places; `None` when one is gone. References that
+/// point forward never resolve and stay as they are.
+fn moved(step: &Step, new_place: &[Option<u32>]) -> Option<Step> {
+    let mut step = step.clone();
+    for reference in step.references() {
+        if let Some(place) = new_place.get(*reference as usize) {
+            *reference = (*place)?;
+        }
+    }
+    Some(step)
+}
+
+/// Text from a static or borrowed string.
+pub fn text(value: &str) -> Text {
+    Arc::from(value)
+}

@@ -1,0 +1,94 @@
+//! The system under test: the one trait that an adapter implements, one file an adapter.
+//!
+//! To put an allocator of your own under test in Rust, implement [`Sut`] and hand it to an engine.
+//! To add an adapter to the command line, add a file here and a line in [`spec`].
+
+use std::fmt;
+
+use crate::contract::Contract;
+use crate::operation::{Operation, Response};
+use crate::property::{Property, Violation};
+
+#[cfg(feature = "process")]
+pub mod cni;
+#[cfg(feature = "reference")]
+pub mod memory;
+#[cfg(feature = "process")]
+pub mod process;
+#[cfg(feature = "process")]
+pub mod protocol;
+#[cfg(feature = "reference")]
+mod reference;
+pub mod spec;
+#[cfg(feature = "reference")]
+pub mod sqlite;
+#[cfg(feature = "process")]
+pub mod stdio;
+
+/// A system under test.
+///
+/// Engines call [`reset`](Sut::reset) before each scenario, then any number of calls, restarts and
+/// crashes, then [`finish`](Sut::finish). A panic inside a method is caught and reported as a
+/// violation of `total`, after which only `reset` is called.
+pub trait Sut {
+    /// What the system promises. Constant over the life of the adapter.
+    fn contract(&self) -> &Contract;
+
+    /// Goes back to the empty state.
+    fn reset(&mut self) -> Result<(), Failure>;
+
+    /// One call. The error is for systems that do not answer properly at all; a refusal is an
+    /// answer.
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure>;
+
+    /// A clean restart, keeping durable state. Called only where the contract is durable.
+    fn restart(&mut self) -> Result<(), Failure> {
+        Err(Failure::Unable("this adapter cannot restart its system".to_owned()))
+    }
+
+    /// A sudden death and a new start on the same durable state. Called only where the contract is
+    /// durable.
+    fn crash(&mut self) -> Result<(), Failure> {
+        Err(Failure::Unable("this adapter cannot crash its system".to_owned()))
+    }
+
+    /// The end of a scenario: a last look for output that nobody asked for.
+    fn finish(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// The end of what the system wrote for people, to be shown with a violation.
+    fn diagnostics(&self) -> String {
+        String::new()
+    }
+}
+
+/// A system that does not answer properly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It misbehaved; a violation of this property, most often `total`.
+    Misbehaved(Violation),
+    /// The harness itself cannot go on: the program does not exist, a directory cannot be made.
+    Unable(String),
+    /// The user asked to stop.
+    Interrupted,
+}
+
+impl Failure {
+    /// A violation of `total`.
+    pub fn total(message: impl Into<String>) -> Failure {
+        Failure::Misbehaved(Violation::new(Property::Total, message))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Misbehaved(violation) => violation.fmt(f),
+            Failure::Unable(message) => f.write_str(message),
+            Failure::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
