@@ -115,11 +115,11 @@ impl Property {
                 "only allocatable addresses are handed out: never outside the pool, an edge, the gateway or an exclusion"
             }
             Property::Complete => "exhausted only when nothing eligible is free",
-            Property::Owned => "only the present owner changes an allocation; stale and strangers' calls change nothing",
-            Property::Released => "what is released can be had again; a drained pool yields its capacity",
-            Property::Atomic => {
-                "a refused call, a failed one and a rolled-back transaction leave everything as it was"
+            Property::Owned => {
+                "only the present owner changes an allocation; stale and strangers' calls change nothing"
             }
+            Property::Released => "what is released can be had again; a drained pool yields its capacity",
+            Property::Atomic => "a refused call, a failed one and a rolled-back transaction leave everything as it was",
             Property::Idempotent => "repeated calls do what the contract says, and nothing else",
             Property::Accounted => "list and usage equal the model, always",
             Property::Scoped => "pools, families and owners do not leak into each other",
@@ -137,7 +137,9 @@ impl Property {
             Property::Classified => "each failure has its right kind; the first cause is kept",
             Property::Discreet => "texts for callers hold no SQL, paths, source positions or other owners' names",
             Property::Inert => "metacharacters in names are data",
-            Property::Tidy => "locks, transactions, descriptors, threads and files are back to the base line after every call",
+            Property::Tidy => {
+                "locks, transactions, descriptors, threads and files are back to the base line after every call"
+            }
             Property::Unpredictable => "where random choice is promised it passes statistical tests",
         }
     }
