@@ -3,6 +3,7 @@
 pub mod address;
 pub mod contract;
 pub mod interrupt;
+pub mod model;
 pub mod operation;
 pub mod property;
 pub mod scenario;
