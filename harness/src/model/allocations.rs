@@ -33,7 +33,7 @@ impl Model {
             self.reasons_against_request(&mut reasons, owner, request);
             self.reasons_against_company(&mut reasons, request, &requests[..index]);
         }
-        if response.is_err() {
+        if response.is_err() || self.explains {
             self.reason_of_space(&mut reasons, requests);
         }
         let Some(answer) = self.settle(operation, response, &reasons)? else {

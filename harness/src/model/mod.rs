@@ -50,6 +50,10 @@ pub struct Model {
     last: Event,
     /// A call was refused that may have been done in part; nothing is known from here on.
     uncertain: bool,
+    /// Is it asked to say what it allows?
+    explains: bool,
+    /// What the last call was allowed to come to, where it is asked to say.
+    allowed: String,
     /// What was exercised, over all scenarios.
     pub coverage: Coverage,
 }
@@ -84,6 +88,8 @@ impl Model {
             owners: Vec::new(),
             last: Event::Changed,
             uncertain: false,
+            explains: false,
+            allowed: String::new(),
             coverage: Coverage::default(),
         }
     }
@@ -98,6 +104,16 @@ impl Model {
         self.owners.clear();
         self.last = Event::Changed;
         self.uncertain = false;
+    }
+
+    /// The same model, which from now on says what it allows; costs a little each call.
+    pub fn explaining(self) -> Model {
+        Model { explains: true, ..self }
+    }
+
+    /// What the last call was allowed to come to; empty unless it is [`explaining`](Model::explaining).
+    pub fn allowed(&self) -> &str {
+        &self.allowed
     }
 
     /// The contract by which it judges.
@@ -297,11 +313,14 @@ impl Model {
     /// A refusal must have a reason, a result must have no compelling one. Gives the result, or
     /// `None` for a rightful refusal.
     fn settle<'r>(
-        &self,
+        &mut self,
         operation: &Operation,
         response: &'r Response,
         reasons: &Reasons,
     ) -> Result<Option<&'r Answer>, Violation> {
+        if self.explains {
+            self.allowed = reason::explain(reasons);
+        }
         match response {
             Ok(answer) => reason::judge_result(operation, reasons).map(|()| Some(answer)),
             Err(refusal) => match reason::judge_refusal(operation, refusal, reasons) {

@@ -40,6 +40,16 @@ pub(super) enum Refused {
     WithoutReason,
 }
 
+/// What reasons come to, in words.
+pub(super) fn explain(reasons: &Reasons) -> String {
+    let kinds: Vec<String> = reasons.iter().map(|reason| format!("`{}`", reason.kind)).collect();
+    match reasons.iter().find_map(|reason| reason.compelling) {
+        Some((_, why)) => format!("refused as {}, because {why}", kinds.join(" or ")),
+        None if kinds.is_empty() => "done".to_owned(),
+        None => format!("done, or refused as {}", kinds.join(" or ")),
+    }
+}
+
 pub(super) fn judge_result(operation: &Operation, reasons: &Reasons) -> Result<(), Violation> {
     match reasons.iter().find_map(|reason| reason.compelling) {
         None => Ok(()),
