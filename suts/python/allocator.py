@@ -16,7 +16,7 @@ import time
 
 from pools import Allocation, Pool, Settings
 from protocol import (BITS, MAX_TIME, VERSION, Prefix, Refusal, Server, invalid, read_address, read_list, read_name,
-                      read_prefix, read_whole)
+                      read_prefix, read_whole, without_nulls)
 from store import SharedStore, Store
 
 ALWAYS = ["initialize", "allocate", "pool.create"]
@@ -98,12 +98,15 @@ class Allocator:
         """The end of stdin. Nothing is left to do: whatever was acknowledged is on the disk."""
 
     def save(self):
+        data = self.snapshot()
+        self.store.save(data)
+        self.loaded = data
+
+    def snapshot(self):
         pools = [{"name": pool.name, "prefix": pool.prefix, "settings": pool.settings,
                   "held": [(held.owner, held.first, held.length, held.expires) for held in pool.held.values()]}
                  for pool in self.pools.values()]
-        data = json.dumps({"clock": self.clock, "pools": pools}).encode()
-        self.store.save(data)
-        self.loaded = data
+        return json.dumps({"clock": self.clock, "pools": pools}).encode()
 
     def load(self):
         data = self.store.load()
@@ -114,10 +117,13 @@ class Allocator:
         state = json.loads(data) if data else {"clock": 0, "pools": []}
         self.clock = state["clock"]
         for saved in state["pools"]:
-            pool = self.new_pool(saved["name"], Prefix(*saved["prefix"]), Settings(*saved["settings"]))
+            pool = self.new_pool(saved["name"], Prefix(*saved["prefix"]), self.saved_settings(*saved["settings"]))
             self.pools[pool.name] = pool
             for held in saved["held"]:
                 self.put(pool, Allocation(*held))
+
+    def saved_settings(self, ranges, gateway, exclusions):
+        return Settings(tuple(map(tuple, ranges)), gateway, tuple(map(tuple, exclusions)))
 
     # Time
 
@@ -134,23 +140,23 @@ class Allocator:
         """Drops every lease that is over. A file need not hold this: whoever loads it drops them again."""
         now = self.now()
         while self.expiries and self.is_over(self.expiries[0][0], now):
-            expires, _, pool, allocation = heapq.heappop(self.expiries)
-            if self.is_live(pool, allocation) and allocation.expires == expires:
-                self.drop(pool, allocation)
+            entry = heapq.heappop(self.expiries)
+            if self.is_current(entry):
+                self.drop(*entry[2:])
         if not self.in_transaction:
             self.journal.clear()
 
-    def is_live(self, pool, allocation):
-        return self.pools.get(pool.name) is pool and pool.held.get(allocation.key) is allocation
+    def is_current(self, entry):
+        _, serial, pool, allocation = entry
+        return allocation.watch == serial and pool.held.get(allocation.key) is allocation
 
     def watch(self, pool, allocation):
-        if allocation.expires is None:
-            return
         self.serial += 1
-        heapq.heappush(self.expiries, (allocation.expires, self.serial, pool, allocation))
-        if len(self.expiries) > self.crowded:  # renewals leave outdated entries behind
-            self.expiries = [entry for entry in self.expiries
-                             if entry[0] == entry[3].expires and self.is_live(*entry[2:])]
+        allocation.watch = self.serial
+        if allocation.expires is not None:
+            heapq.heappush(self.expiries, (allocation.expires, self.serial, pool, allocation))
+        if len(self.expiries) > self.crowded:  # renewals and releases leave outdated entries behind
+            self.expiries = [entry for entry in self.expiries if self.is_current(entry)]
             heapq.heapify(self.expiries)
             self.crowded = 2 * len(self.expiries) + 64
 
@@ -309,7 +315,7 @@ class Allocator:
 
     def allocate(self, params):
         owner, expires = self.owner(params), self.expiry(params)
-        wanted = [self.read_request(request) for request in read_list(params.get("requests"), dict)]
+        wanted = [self.read_request(without_nulls(request)) for request in read_list(params.get("requests"), dict)]
         if not wanted:
             raise invalid("there are no requests")
         earlier, granted = self.earlier(owner, wanted), {}

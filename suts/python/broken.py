@@ -9,9 +9,11 @@ A rule breakage is a subclass of the correct allocator with a small override. A 
 correct server that misbehaves after some answers; the one to `initialize` counts. The class's docstring says which
 rule is broken, its decorator which property should catch it and which options it needs.
 """
+import ipaddress
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from typing import NamedTuple
 
 from allocator import Allocator, contract, options, store_for
 from pools import Allocation, Pool, Settings, Spans
-from protocol import BITS, Prefix, Refusal, Server, read_name
+from protocol import Refusal, Server, read_name
 
 
 class Breakage(NamedTuple):
@@ -337,8 +339,8 @@ class release_owner_skips_one(Allocator):
 @breaks("idempotent")
 class release_unknown_ok(Allocator):
     """Releasing what nobody holds is `not_found`; here it is answered like a release."""
-    def find(self, params, unknown="not_found", anyone=False):
-        return super().find(params, "ok" if "ttl_ms" not in params else unknown, anyone)
+    def release(self, params):
+        return super().release(params) if self.find(params, "ok")[1] else {}
 
 
 @breaks("idempotent", "--release-unknown", "ok")
@@ -399,7 +401,7 @@ class commit_loses(Allocator):
 
 
 @breaks("atomic")
-class reset_in_transaction_commits(Allocator):
+class reset_only_rolls_back(Allocator):
     """`reset` goes back to the empty state; here, inside a transaction, only to where that began."""
     def reset(self, params):
         return super().rollback(params) if self.in_transaction else super().reset(params)
@@ -584,15 +586,12 @@ class host_bits_accepted(Allocator):
     """A prefix has no host bits; here they are cleared."""
     def read_pool_prefix(self, params):
         text = params.get("prefix")
-        try:
-            return super().read_pool_prefix(params)
-        except Refusal:
-            address, _, length = text.partition("/") if isinstance(text, str) else ("", "", "")
-            if not length.isdecimal() or ":" in address:
-                raise
-            number = self.read_number(address, Pool("", Prefix(4, 0, 0), Settings()))
-            size = 1 << max(0, 32 - int(length))
-            return Prefix(4, number - number % size, min(32, int(length)))
+        if isinstance(text, str) and re.fullmatch(r"[0-9a-fA-F:.]+/(0|[1-9][0-9]*)", text):
+            try:
+                text = str(ipaddress.ip_network(text, strict=False))
+            except ValueError:
+                pass  # refused below
+        return super().read_pool_prefix({**params, "prefix": text})
 
 
 @breaks("contained")
@@ -781,15 +780,13 @@ class written_late(Allocator):
     late = None
 
     def save(self):
-        before, self.late = self.late, super().save
+        before, self.late = self.late, self.snapshot()
         if before:
-            data, store = self.loaded, self.store
-            self.late = None
-            before()
+            self.store.save(before)
 
     def close(self):
         if self.late:
-            self.late()
+            self.store.save(self.late)
 
 
 @breaks("durable", "--durable", needs="crash")

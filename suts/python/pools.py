@@ -4,7 +4,7 @@ A span is (first, last), both included. A pool costs what its ranges, exclusions
 prefix would: `::/0` is as cheap as a /29.
 """
 import random
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from protocol import BITS, spell
@@ -45,7 +45,7 @@ class Spans:
         spans = union(spans)
         self.firsts = [first for first, _ in spans]
         self.lasts = [last for _, last in spans]
-        self.size = sum(last - first + 1 for first, last in spans)
+        self.size = sum(last - first + 1 for first, last in self)
 
     def __iter__(self):
         return zip(self.firsts, self.lasts)
@@ -55,16 +55,15 @@ class Spans:
         return i >= 0 and last <= self.lasts[i]
 
     def take(self, first, last):
-        """Removes a span that the set covers."""
-        i = bisect_right(self.firsts, first) - 1
-        low, high = self.firsts[i], self.lasts[i]
-        rest = [span for span in ((low, first - 1), (last + 1, high)) if span[0] <= span[1]]
-        self.replace(i, i + 1, rest)
-        self.size -= last - first + 1
+        i, j = bisect_left(self.lasts, first), bisect_right(self.firsts, last)
+        rest = []
+        if i < j:
+            low, high = self.firsts[i], self.lasts[j - 1]
+            rest = [span for span in ((low, first - 1), (last + 1, high)) if span[0] <= span[1]]
+        self.replace(i, j, rest)
 
     def give(self, first, last):
         """Adds a span of which the set has nothing, joining it to its neighbours."""
-        self.size += last - first + 1
         i = j = bisect_right(self.firsts, first)
         if i > 0 and self.lasts[i - 1] == first - 1:
             i, first = i - 1, self.firsts[i - 1]
@@ -73,6 +72,8 @@ class Spans:
         self.replace(i, j, [(first, last)])
 
     def replace(self, i, j, spans):
+        self.size += sum(last - first + 1 for first, last in spans)
+        self.size -= sum(last - first + 1 for first, last in zip(self.firsts[i:j], self.lasts[i:j]))
         self.firsts[i:j] = [first for first, _ in spans]
         self.lasts[i:j] = [last for _, last in spans]
 
@@ -92,11 +93,13 @@ class Settings(NamedTuple):
 
 
 class Allocation:
-    """An address or block held. `length` is None for a single address, `expires` None without an end."""
-    __slots__ = ("owner", "first", "length", "expires")
+    """An address or block held. `length` is None for a single address, `expires` None without an end. `watch` tells
+    the one entry in the allocator's heap that stands for this lease from outdated ones."""
+    __slots__ = ("owner", "first", "length", "expires", "watch")
 
     def __init__(self, owner, first, length=None, expires=None):
         self.owner, self.first, self.length, self.expires = owner, first, length, expires
+        self.watch = None
 
     @property
     def key(self):

@@ -116,11 +116,9 @@ def read_integer(digits):
 DECODER = json.JSONDecoder(parse_constant=no_json, parse_int=read_integer)
 
 
-def without_nulls(value):
-    """`null` is the same as absent, in requests inside a call too."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    return value
+def without_nulls(fields):
+    """`null` is the same as absent."""
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def failure(number, refusal, code=None):
