@@ -501,7 +501,8 @@ class usage_without_held(CountsWrong):
 class usage_forgets_blocks(CountsWrong):
     """`usage` counts the addresses of blocks; here only single ones."""
     def wrong(self, pool, allocatable, allocated):
-        return {"allocatable": str(allocatable), "allocated": str(sum(held.length is None for held in pool.held.values()))}
+        single = sum(held.length is None for held in pool.held.values())
+        return {"allocatable": str(allocatable), "allocated": str(single)}
 
 
 # Rules about scope
@@ -714,7 +715,8 @@ class renew_adds_up(Allocator):
     def renew(self, params):
         pool, held = self.find(params)
         left = (held.expires or self.now()) - self.now()
-        return super().renew({**params, "ttl_ms": params["ttl_ms"] + left} if type(params.get("ttl_ms")) is int else params)
+        is_number = type(params.get("ttl_ms")) is int
+        return super().renew({**params, "ttl_ms": params["ttl_ms"] + left} if is_number else params)
 
 
 @breaks("expiring", "--clock", "virtual")
@@ -729,7 +731,7 @@ class wrong_expires(Allocator):
 class advance_falls_short(Allocator):
     """`advance` moves the clock by `ms`; here by one millisecond less."""
     def advance(self, params):
-        return super().advance({**params, "ms": params["ms"] - 1} if params.get("ms") else params)
+        return super().advance({**params, "ms": params["ms"] - 1} if type(params.get("ms")) is int else params)
 
 
 @breaks("expiring", "--clock", "virtual")
@@ -1144,8 +1146,10 @@ class error_without_kind(Misbehaving):
 class GrantsWrong(Misbehaving):
     """Distorts what `allocate` grants."""
     def distort(self, response):
-        granted = response.get("result", {}).get("granted")
-        return response if granted is None else {**response, "result": {**response["result"], "granted": self.wrong(granted)}}
+        result = response.get("result", {})
+        if "granted" not in result:
+            return response
+        return {**response, "result": {**result, "granted": self.wrong(result["granted"])}}
 
 
 @breaks("total")

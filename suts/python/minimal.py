@@ -136,7 +136,8 @@ METHODS = {"initialize": initialize, "allocate": allocate, "pool.create": create
 def answer(line):
     number, code = None, -32700
     try:
-        call = json.loads(line.decode(), parse_constant=int, parse_int=lambda digits: int(digits[:99]))  # NaN is no JSON
+        # Python would take NaN, which is no JSON, and refuse integers that are too long for it, which are.
+        call = json.loads(line.decode(), parse_constant=int, parse_int=lambda digits: int(digits[:99]))
         code = -32600
         demand(isinstance(call, dict) and type(call.get("id")) in (int, str))
         number = call["id"]
@@ -147,8 +148,8 @@ def answer(line):
         return {"jsonrpc": "2.0", "id": number, "result": METHODS[call["method"]](params)}
     except (Refused, ValueError, RecursionError) as refused:  # ValueError: from parsing, before anything changes
         kind = refused.args[0] if isinstance(refused, Refused) else "invalid"
-    code = code if kind == "invalid" else -32000
-    return {"jsonrpc": "2.0", "id": number, "error": {"code": code, "message": f"refused: {kind}", "data": {"kind": kind}}}
+    error = {"code": code if kind == "invalid" else -32000, "message": f"refused: {kind}", "data": {"kind": kind}}
+    return {"jsonrpc": "2.0", "id": number, "error": error}
 
 if __name__ == "__main__":
     for line in sys.stdin.buffer:

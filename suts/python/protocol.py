@@ -137,12 +137,13 @@ def answer(line, handle):
     if type(number) not in (int, str):
         return failure(None, invalid("a request is an object with a number or string as id"), -32600)
     method, params = request.get("method"), request.get("params")
-    if request.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, (dict, list, type(None))):
+    params = {} if params is None else params
+    if request.get("jsonrpc") != "2.0" or not isinstance(method, str) or not isinstance(params, (dict, list)):
         return failure(number, invalid("that is no JSON-RPC 2.0 request"), -32600)
     try:
         if isinstance(params, list):
             raise invalid("parameters are named")
-        return {"jsonrpc": "2.0", "id": number, "result": handle(method, without_nulls(params or {}))}
+        return {"jsonrpc": "2.0", "id": number, "result": handle(method, without_nulls(params))}
     except Refusal as refusal:
         return failure(number, refusal)
 

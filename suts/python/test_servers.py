@@ -42,6 +42,7 @@ class World:
 
     def __init__(self, made=Allocator, switches=()):
         self.folder = tempfile.mkdtemp(dir=SCRATCH.name)
+        self.descriptors = None
         self.made, self.contract = made, contract(options().parse_args(list(switches)))
         self.start()
 
@@ -57,7 +58,7 @@ class World:
         return self.send(request(method, params))
 
     def play(self, steps):
-        """The answers of all steps: (method, params), `restart`, `crash`, or `other` before a step for a second process."""
+        """The answers of all steps: (method, params), `restart`, `crash`, `other` before a step for a second process."""
         answers, other = [], False
         for step in steps:
             if step == "restart":
@@ -68,8 +69,9 @@ class World:
                 other = True
                 self.other = self.other or self.made(self.contract, store_for(self.contract))
             elif step == "descriptors":
-                answers.append(len(os.listdir("/proc/self/fd")) - self.descriptors if hasattr(self, "descriptors") else 0)
-                self.descriptors = len(os.listdir("/proc/self/fd"))
+                now = len(os.listdir("/proc/self/fd"))
+                answers.append(now - self.descriptors if self.descriptors else 0)
+                self.descriptors = now
             elif step == "files":
                 answers.append(sorted(os.listdir(self.folder)) == ["state.json"])
             else:
@@ -163,6 +165,8 @@ class Rules:
         self.assertEqual(kind(self.send(b'{"jsonrpc":"2.0","id":1,"method":"list","params":[1]}\n')), "invalid")
         self.assertEqual(kind(self.send(b'{"jsonrpc":"2.0","id":1,"method":"list"}\n')), "ok")
         self.assertEqual(kind(self.send(b'{"jsonrpc":"2.0","id":1,"method":"list","params":null}\n')), "ok")
+        for wrong in ("", 0, False, "x", [], [1]):
+            self.assertEqual(kind(self.call(("list", wrong))), "invalid")
         huge = b'{"jsonrpc":"2.0","id":1,"method":"allocate","params":{"owner":' + b"9" * 5000 + b"}}\n"
         self.assertEqual((kind(self.send(huge)), self.send(huge)["id"]), ("invalid", 1))
 
@@ -787,7 +791,8 @@ class RuleBreakageTest(unittest.TestCase):
         steps = [("initialize", {"protocol": 1}), RESET]
         for breakage in self.rules():
             with self.subTest(breakage.name):
-                self.assertEqual(World(Allocator, breakage.switches).play(steps), World(breakage.made, breakage.switches).play(steps))
+                right, wrong = (World(made, breakage.switches).play(steps) for made in (Allocator, breakage.made))
+                self.assertEqual(right, wrong)
 
     def test_walks_the_prefix(self):
         def seconds(made):
@@ -801,6 +806,75 @@ class RuleBreakageTest(unittest.TestCase):
             return World(made, ["--unpredictable"]).play([create(prefix="fd00::/64"), take()])
         self.assertEqual(drawn(broken.seeded), drawn(broken.seeded))
         self.assertNotEqual(drawn(Allocator), drawn(Allocator))
+
+
+class FuzzTest(unittest.TestCase):
+    """Any input is answered. A breakage, too, must break its own rule and not simply fall over."""
+
+    VALUES = [None, True, 0, -1, 5, 1000, 2**53, 1.5, "", "p", "q", "a", "b", "a\0", "\ud800", "' or 1=1 --", "%", "x" * 300,
+              "10.0.0.0/29", "10.0.0.8/30", "fd00::/125", "::/0", "10.0.0.1/29", "10.0.0.3", "10.0.0.9", "fd00::2", "fd00:0::3",
+              "10.0.0.4/31", "10.0.0.2-10.0.0.3", "::ffff:10.0.0.1", "fe80::1%1", [], [[]], {}, [None], ["10.0.0.3"],
+              [["10.0.0.1", "10.0.0.4"]], [["10.0.0.4", "10.0.0.1"]], [{"pool": "p"}, {"pool": "q"}], [{"pool": "p"}] * 2,
+              [{"pool": "p", "prefix_len": 31}], [{"pool": "q", "prefix_len": 127}], [{"pool": "p", "address": "10.0.0.2"}]]
+    FIELDS = {"pool.create": ["pool", "prefix", "ranges", "gateway", "exclude"], "reset": [], "begin": [], "commit": [],
+              "pool.update": ["pool", "ranges", "gateway", "exclude"], "pool.delete": ["pool"], "usage": ["pool"],
+              "allocate": ["owner", "requests", "ttl_ms"], "release": ["pool", "address", "owner"], "rollback": [],
+              "renew": ["pool", "address", "owner", "ttl_ms"], "release_owner": ["owner"], "list": ["pool"],
+              "advance": ["ms"], "initialize": ["protocol"]}
+    LIKELY = {"pool": ["p", "q"], "owner": ["a", "b"], "ttl_ms": [5, 1000], "ms": [0, 5], "prefix": ["10.0.0.0/29", "fd00::/125"],
+              "address": ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4/31", "fd00::1"], "protocol": [1],
+              "requests": [[{"pool": "p"}], [{"pool": "p"}, {"pool": "q"}], [{"pool": "p", "address": "10.0.0.3"}, {"pool": "p"}],
+                           [{"pool": "p", "prefix_len": 31}]],
+              "ranges": [None, [["10.0.0.1", "10.0.0.4"]]], "gateway": [None, "10.0.0.1"], "exclude": [None, ["10.0.0.6/31"]]}
+
+    def lines(self, seed, calls):
+        draw = random.Random(seed)
+        for _ in range(calls):
+            method = draw.choice([*self.FIELDS, *["allocate", "release", "pool.create"] * 3])
+            yield request(method, {field: draw.choice(self.VALUES if draw.random() < 0.1 else self.LIKELY[field])
+                                   for field in self.FIELDS[method] if draw.random() < 0.95})
+
+    def check(self, response, allowed=frozenset()):
+        kinds = {"ok", "invalid", "exhausted", "conflict", "not_found", "not_owner", "in_use", "unsupported", *allowed}
+        self.assertIn(kind(response), kinds)
+        json.dumps(response)
+
+    def test_minimal(self):
+        minimal.pools.clear()
+        for line in self.lines(1, 20_000):
+            self.check(minimal.answer(line))
+
+    def test_allocator(self):
+        for seed, switches in enumerate([[], ["--blocks", "--clock", "virtual"], ["--repeat", "same", "--clock", "virtual"],
+                                         ["--unpredictable", "--blocks", "--no-disjoint-pools"], ["--clock", "wall"],
+                                         ["--repeat", "conflict", "--no-atomic", "--incomplete", "--blocks"]]):
+            world = World(switches=switches)
+            for line in self.lines(seed, 4000):
+                self.check(world.send(line))
+                for pool in world.allocator.pools.values():
+                    self.assertEqual(pool.allocated + pool.free.size, pool.allocatable.size)
+
+    def test_what_a_crash_leaves_is_what_was_acknowledged(self):
+        world, draw = World(switches=["--durable", "--blocks", "--clock", "virtual"]), random.Random(9)
+        for line in self.lines(9, 600):
+            world.send(line)
+            if draw.random() < 0.1:
+                if world.allocator.in_transaction:
+                    world.call("rollback")
+                before = sorted(map(json.dumps, world.call("list")["result"]["allocations"]))
+                world.start()
+                self.assertEqual(sorted(map(json.dumps, world.call("list")["result"]["allocations"])), before)
+
+    def test_breakages(self):
+        for breakage in broken.TABLE.values():
+            if breakage.kind == "rule" and breakage.name != "walks-the-prefix":
+                with self.subTest(breakage.name):
+                    calls = 300 if {"--durable", "--shared"} & set(breakage.switches) else 2000
+                    world = World(breakage.made, breakage.switches)
+                    for line in self.lines(5, calls):
+                        self.check(world.send(line), {"full", "internal", "storage"})
+                    while broken.leaks_descriptor.leaked:
+                        broken.leaks_descriptor.leaked.pop().close()
 
 
 class ProcessTest(unittest.TestCase):
@@ -817,7 +891,8 @@ class ProcessTest(unittest.TestCase):
             seen = []
             for number, step in enumerate(self.STEPS):
                 process.stdin.write(request(*step, number))
-                line = self.read_line(process.stdout, 5 if number == 0 and "hangs" not in str(arguments) else self.PATIENCE)
+                starting = number == 0 and "hangs-at-initialize" not in arguments
+                line = self.read_line(process.stdout, 10 if starting else self.PATIENCE)
                 seen.append(line[:1000])
                 if not line.endswith(b"\n"):
                     break
@@ -857,11 +932,11 @@ class ProcessTest(unittest.TestCase):
             self.assertEqual((unasked, status, ended), (b"", 0, True))
 
     def test_each_misbehaves_visibly(self):
-        right = self.watch("allocator.py", "--timeout-ms", "1200")
+        switches = "--after", "2", "--timeout-ms", "1200"
+        right = self.watch("allocator.py", *switches[2:])
         names = [breakage.name for breakage in broken.TABLE.values() if breakage.kind == "process"]
         with concurrent.futures.ThreadPoolExecutor(4) as threads:
-            runs = threads.map(lambda name: self.watch("broken.py", "--break", name, "--after", "2", "--timeout-ms", "1200"),
-                               names)
+            runs = threads.map(lambda name: self.watch("broken.py", "--break", name, *switches), names)
         for name, wrong in zip(names, runs):
             with self.subTest(name):
                 self.assertNotEqual(right, wrong)
