@@ -1,0 +1,52 @@
+//! How the free space of a pool changes when one address is taken or given back.
+//!
+//! Invariant: a pool's free spans are disjoint and never touch, so each is as long as it can be, and the lowest free
+//! address is where the first one starts. Each change is a fixed number of ordered look-ups.
+
+use crate::error::Result;
+use crate::span::Span;
+use crate::store::{PoolId, Store};
+
+/// Takes a given address; `false` if it is not free.
+pub(crate) fn take<S: Store>(store: &mut S, pool: PoolId, address: u128) -> Result<bool> {
+    match store.free_from(pool, address)? {
+        Some(span) if span.contains(address) => carve(store, pool, span, address).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+/// Takes the lowest free address, if there is one.
+pub(crate) fn take_lowest<S: Store>(store: &mut S, pool: PoolId) -> Result<Option<u128>> {
+    let Some(span) = store.free_from(pool, 0)? else {
+        return Ok(None);
+    };
+    carve(store, pool, span, span.first())?;
+    Ok(Some(span.first()))
+}
+
+/// Makes an address free that is held.
+pub(crate) fn give_back<S: Store>(store: &mut S, pool: PoolId, address: u128) -> Result<()> {
+    let below = match address.checked_sub(1) {
+        Some(last) => store.free_from(pool, last)?.filter(|span| span.last() == last),
+        None => None,
+    };
+    let above = match address.checked_add(1) {
+        Some(first) => store.free_from(pool, first)?.filter(|span| span.first() == first),
+        None => None,
+    };
+    if let Some(below) = below {
+        store.remove_free(pool, below.last())?;
+    }
+    let first = below.map_or(address, Span::first);
+    let last = above.map_or(address, Span::last);
+    Span::new(first, last).map_or(Ok(()), |span| store.put_free(pool, span))
+}
+
+/// Takes an address out of the free span around it. What is left above replaces the span, since it ends alike.
+fn carve<S: Store>(store: &mut S, pool: PoolId, span: Span, address: u128) -> Result<()> {
+    match span.above(address) {
+        Some(above) => store.put_free(pool, above)?,
+        None => store.remove_free(pool, span.last())?,
+    }
+    span.below(address).map_or(Ok(()), |below| store.put_free(pool, below))
+}

@@ -1,0 +1,324 @@
+//! The store in memory: ordered maps, and a log of how to undo what the open transaction did.
+//!
+//! Every write is a [`Change`], and applying one yields the change that undoes it, so rolling back is applying the log
+//! from its end. Names come from callers, so they are looked up in ordered maps or seeded hash maps, whose cost no choice
+//! of names can spoil.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::address::Family;
+use crate::allocator::Allocation;
+use crate::error::{Error, Result};
+use crate::pool::Prefix;
+use crate::span::Span;
+use crate::store::{Access, Filter, Holding, Pool, PoolId, Store};
+
+/// The first addresses of free spans by their last ones.
+type FreeSpans = BTreeMap<u128, u128>;
+
+/// Keeps the state of a [`MemoryAllocator`](crate::MemoryAllocator). No call on it fails.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: Tables,
+    /// The changes that undo the open transaction, last one first to apply.
+    undo: Vec<Change>,
+    /// How long `undo` was at the mark.
+    mark: usize,
+    open: bool,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    now_ms: u64,
+    last_id: i64,
+    pools: FxHashMap<PoolId, MemoryPool>,
+    names: BTreeMap<Arc<str>, PoolId>,
+    prefixes: BTreeMap<(Family, u128), u128>,
+    owners: HashMap<Arc<str>, BTreeSet<(PoolId, u128)>>,
+    expiries: BTreeSet<(u64, PoolId, u128)>,
+}
+
+#[derive(Debug)]
+struct MemoryPool {
+    name: Arc<str>,
+    prefix: Prefix,
+    allocatable: u128,
+    free: FreeSpans,
+    held: BTreeMap<u128, Holding>,
+}
+
+/// One write to the tables.
+#[derive(Debug)]
+enum Change {
+    SetNow(u64),
+    InsertPool(PoolId, Box<MemoryPool>),
+    RemovePool(PoolId),
+    Reshape(PoolId, u128, FreeSpans),
+    PutFree(PoolId, Span),
+    RemoveFree(PoolId, u128),
+    Insert(PoolId, u128, Holding),
+    SetExpiry(PoolId, u128, Option<u64>),
+    Remove(PoolId, u128),
+}
+
+impl Tables {
+    /// Applies a change and returns the one that undoes it.
+    fn apply(&mut self, change: Change) -> Result<Change> {
+        match change {
+            Change::SetNow(now_ms) => Ok(Change::SetNow(std::mem::replace(&mut self.now_ms, now_ms))),
+            Change::InsertPool(id, pool) => Ok(self.insert_pool(id, *pool)),
+            Change::RemovePool(id) => self.remove_pool(id),
+            Change::Reshape(id, allocatable, free) => {
+                let pool = self.pool_mut(id)?;
+                let allocatable = std::mem::replace(&mut pool.allocatable, allocatable);
+                Ok(Change::Reshape(id, allocatable, std::mem::replace(&mut pool.free, free)))
+            }
+            Change::PutFree(id, span) => {
+                let replaced = self.pool_mut(id)?.free.insert(span.last(), span.first());
+                let replaced = replaced.and_then(|first| Span::new(first, span.last()));
+                Ok(replaced.map_or(Change::RemoveFree(id, span.last()), |old| Change::PutFree(id, old)))
+            }
+            Change::RemoveFree(id, last) => {
+                let first = self.pool_mut(id)?.free.remove(&last).ok_or_else(missing)?;
+                Ok(Change::PutFree(id, Span::new(first, last).ok_or_else(missing)?))
+            }
+            Change::Insert(id, address, holding) => self.insert(id, address, holding),
+            Change::SetExpiry(id, address, expires_ms) => self.set_expiry(id, address, expires_ms),
+            Change::Remove(id, address) => self.remove(id, address),
+        }
+    }
+
+    fn insert_pool(&mut self, id: PoolId, pool: MemoryPool) -> Change {
+        self.last_id = self.last_id.max(id.0);
+        self.names.insert(pool.name.clone(), id);
+        self.prefixes.insert((pool.prefix.family, pool.prefix.span.first()), pool.prefix.span.last());
+        self.pools.insert(id, pool);
+        Change::RemovePool(id)
+    }
+
+    fn remove_pool(&mut self, id: PoolId) -> Result<Change> {
+        let pool = self.pools.remove(&id).ok_or_else(missing)?;
+        self.names.remove(&pool.name);
+        self.prefixes.remove(&(pool.prefix.family, pool.prefix.span.first()));
+        Ok(Change::InsertPool(id, Box::new(pool)))
+    }
+
+    fn insert(&mut self, id: PoolId, address: u128, holding: Holding) -> Result<Change> {
+        self.owners.entry(holding.owner.clone()).or_default().insert((id, address));
+        self.expiries.extend(holding.expires_ms.map(|expires_ms| (expires_ms, id, address)));
+        self.pool_mut(id)?.held.insert(address, holding);
+        Ok(Change::Remove(id, address))
+    }
+
+    fn set_expiry(&mut self, id: PoolId, address: u128, expires_ms: Option<u64>) -> Result<Change> {
+        let holding = self.pool_mut(id)?.held.get_mut(&address).ok_or_else(missing)?;
+        let before_ms = std::mem::replace(&mut holding.expires_ms, expires_ms);
+        if let Some(before_ms) = before_ms {
+            self.expiries.remove(&(before_ms, id, address));
+        }
+        self.expiries.extend(expires_ms.map(|expires_ms| (expires_ms, id, address)));
+        Ok(Change::SetExpiry(id, address, before_ms))
+    }
+
+    fn remove(&mut self, id: PoolId, address: u128) -> Result<Change> {
+        let holding = self.pool_mut(id)?.held.remove(&address).ok_or_else(missing)?;
+        if let Some(expires_ms) = holding.expires_ms {
+            self.expiries.remove(&(expires_ms, id, address));
+        }
+        if let Some(addresses) = self.owners.get_mut(&*holding.owner) {
+            addresses.remove(&(id, address));
+            if addresses.is_empty() {
+                self.owners.remove(&*holding.owner);
+            }
+        }
+        Ok(Change::Insert(id, address, holding))
+    }
+
+    fn pool(&self, id: PoolId) -> Result<&MemoryPool> {
+        self.pools.get(&id).ok_or_else(missing)
+    }
+
+    fn pool_mut(&mut self, id: PoolId) -> Result<&mut MemoryPool> {
+        self.pools.get_mut(&id).ok_or_else(missing)
+    }
+}
+
+/// A key that the caller should have had from this store is not in it.
+fn missing() -> Error {
+    Error::storage("the store does not have that key")
+}
+
+impl MemoryPool {
+    fn allocation(&self, address: u128, holding: &Holding) -> Allocation {
+        Allocation {
+            pool: self.name.clone(),
+            address: self.prefix.family.address(address),
+            owner: holding.owner.clone(),
+            expires_ms: holding.expires_ms,
+        }
+    }
+}
+
+impl MemoryStore {
+    fn apply(&mut self, change: Change) -> Result<()> {
+        let inverse = self.tables.apply(change)?;
+        self.undo.push(inverse);
+        Ok(())
+    }
+
+    /// Undoes changes until the log is no longer than `length`.
+    fn undo_to(&mut self, length: usize) -> Result<()> {
+        while self.undo.len() > length {
+            let Some(change) = self.undo.pop() else { break };
+            self.tables.apply(change)?;
+        }
+        Ok(())
+    }
+
+    /// The allocations at given places, in the order of the places.
+    fn at<'a>(&self, places: impl Iterator<Item = &'a (PoolId, u128)>) -> Result<Vec<(PoolId, Allocation)>> {
+        let allocation = |(id, address): &(PoolId, u128)| {
+            let pool = self.tables.pool(*id)?;
+            let holding = pool.held.get(address).ok_or_else(missing)?;
+            Ok((*id, pool.allocation(*address, holding)))
+        };
+        places.map(allocation).collect()
+    }
+
+    /// The allocations of one pool.
+    fn in_pool(&self, id: PoolId) -> Result<impl Iterator<Item = (PoolId, Allocation)>> {
+        let pool = self.tables.pool(id)?;
+        Ok(pool.held.iter().map(move |(address, holding)| (id, pool.allocation(*address, holding))))
+    }
+}
+
+impl Store for MemoryStore {
+    fn begin(&mut self, _: Access) -> Result<()> {
+        self.open = true;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        self.open = false;
+        self.undo.clear();
+        Ok(())
+    }
+
+    fn rollback(&mut self) -> Result<()> {
+        self.open = false;
+        self.undo_to(0)
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.open
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        self.mark = self.undo.len();
+        Ok(())
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn undo(&mut self) -> Result<()> {
+        self.undo_to(self.mark)
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        *self = Self::default();
+        Ok(())
+    }
+
+    fn now_ms(&mut self) -> Result<u64> {
+        Ok(self.tables.now_ms)
+    }
+
+    fn set_now_ms(&mut self, now_ms: u64) -> Result<()> {
+        self.apply(Change::SetNow(now_ms))
+    }
+
+    fn find_pool(&mut self, name: &str) -> Result<Option<Pool>> {
+        let Some(id) = self.tables.names.get(name).copied() else {
+            return Ok(None);
+        };
+        let MemoryPool { prefix, allocatable, held, .. } = self.tables.pool(id)?;
+        Ok(Some(Pool { id, prefix: *prefix, allocatable: *allocatable, allocated: held.len() as u64 }))
+    }
+
+    fn prefix_up_to(&mut self, family: Family, address: u128) -> Result<Option<Span>> {
+        let prefix = self.tables.prefixes.range((family, 0)..=(family, address)).next_back();
+        Ok(prefix.and_then(|((_, first), last)| Span::new(*first, *last)))
+    }
+
+    fn insert_pool(&mut self, name: &str, prefix: Prefix) -> Result<PoolId> {
+        let id = PoolId(self.tables.last_id.saturating_add(1));
+        let (free, held) = (FreeSpans::new(), BTreeMap::new());
+        let pool = MemoryPool { name: name.into(), prefix, allocatable: 0, free, held };
+        self.apply(Change::InsertPool(id, Box::new(pool)))?;
+        Ok(id)
+    }
+
+    fn remove_pool(&mut self, pool: PoolId) -> Result<()> {
+        self.apply(Change::RemovePool(pool))
+    }
+
+    fn reshape_pool(&mut self, pool: PoolId, allocatable: u128, free: &[Span]) -> Result<()> {
+        let free = free.iter().map(|span| (span.last(), span.first())).collect();
+        self.apply(Change::Reshape(pool, allocatable, free))
+    }
+
+    fn free_from(&mut self, pool: PoolId, address: u128) -> Result<Option<Span>> {
+        let free = self.tables.pool(pool)?.free.range(address..).next();
+        Ok(free.and_then(|(last, first)| Span::new(*first, *last)))
+    }
+
+    fn put_free(&mut self, pool: PoolId, span: Span) -> Result<()> {
+        self.apply(Change::PutFree(pool, span))
+    }
+
+    fn remove_free(&mut self, pool: PoolId, last: u128) -> Result<()> {
+        self.apply(Change::RemoveFree(pool, last))
+    }
+
+    fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>> {
+        Ok(self.tables.pool(pool)?.held.get(&address).cloned())
+    }
+
+    fn insert_allocation(&mut self, pool: PoolId, address: u128, owner: &str, expires_ms: Option<u64>) -> Result<()> {
+        let known = self.tables.owners.get_key_value(owner);
+        let owner = known.map_or_else(|| owner.into(), |(owner, _)| owner.clone());
+        self.apply(Change::Insert(pool, address, Holding { owner, expires_ms }))
+    }
+
+    fn set_expiry(&mut self, pool: PoolId, address: u128, expires_ms: u64) -> Result<()> {
+        self.apply(Change::SetExpiry(pool, address, Some(expires_ms)))
+    }
+
+    fn remove_allocation(&mut self, pool: PoolId, address: u128) -> Result<()> {
+        self.apply(Change::Remove(pool, address))
+    }
+
+    fn list(&mut self, filter: Filter<'_>) -> Result<Vec<(PoolId, Allocation)>> {
+        match filter {
+            Filter::All => {
+                let mut all = Vec::new();
+                for id in self.tables.names.values() {
+                    all.extend(self.in_pool(*id)?);
+                }
+                Ok(all)
+            }
+            Filter::Pool(pool) => Ok(self.in_pool(pool)?.collect()),
+            Filter::Owner(owner) => self.at(self.tables.owners.get(owner).into_iter().flatten()),
+            Filter::ExpiredAt(now_ms) => {
+                let over = self.tables.expiries.range(..=(now_ms, PoolId(i64::MAX), u128::MAX));
+                let places: Vec<_> = over.map(|(_, pool, address)| (*pool, *address)).collect();
+                self.at(places.iter())
+            }
+        }
+    }
+}
