@@ -41,9 +41,9 @@ const KINDS: [Kind; 25] = [
     kind(8, |c| c.has(Method::Release), |d, rng| d.release_odd(rng)),
     kind(4, |c| c.has(Method::ReleaseOwner), |d, rng| d.release_owner(rng)),
     kind(10, |c| c.has(Method::Renew) && c.clock != Clock::None, |d, rng| d.renew(rng)),
-    kind(4, |c| c.has(Method::Begin), |_, _| Some(Step::Call(Operation::Begin))),
-    kind(4, |c| c.has(Method::Commit), |_, _| Some(Step::Call(Operation::Commit))),
-    kind(4, |c| c.has(Method::Rollback), |_, _| Some(Step::Call(Operation::Rollback))),
+    kind(5, |c| c.has(Method::Begin), |d, rng| d.transaction(Operation::Begin, rng)),
+    kind(5, |c| c.has(Method::Commit), |d, rng| d.transaction(Operation::Commit, rng)),
+    kind(5, |c| c.has(Method::Rollback), |d, rng| d.transaction(Operation::Rollback, rng)),
     kind(3, |c| c.has(Method::List), |d, rng| d.list(rng)),
     kind(3, |c| c.has(Method::Usage), |d, rng| d.usage(rng)),
     kind(6, can_advance, |d, rng| d.advance(rng)),
@@ -112,12 +112,13 @@ pub(super) struct Drawn<'a> {
     shape: &'a Shape,
     steps: Vec<Step>,
     granting: Vec<Granting>,
+    in_transaction: bool,
 }
 
 impl<'a> Drawn<'a> {
     pub(super) fn new(contract: &'a Contract, shape: &'a Shape) -> Drawn<'a> {
         let steps = Vec::with_capacity(shape.steps + shape.pools.len());
-        Drawn { contract, shape, steps, granting: Vec::with_capacity(shape.steps) }
+        Drawn { contract, shape, steps, granting: Vec::with_capacity(shape.steps), in_transaction: false }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -322,6 +323,16 @@ impl<'a> Drawn<'a> {
         let (pool, address) = (self.pool_name(pool, rng), Operand::Granted(reference, self.spelling(rng)));
         let ttl_ms = *pick(&[1, 10, 1000, 60_000], rng);
         Some(Step::Call(Operation::Renew { pool, address, owner, ttl_ms }))
+    }
+
+    /// Begins where none is open and ends where one is; rarely the other way round.
+    fn transaction(&mut self, operation: Operation<Operand>, rng: &mut Rng) -> Option<Step> {
+        let begins = matches!(operation, Operation::Begin);
+        if begins == self.in_transaction && !chance(2, rng) {
+            return None;
+        }
+        self.in_transaction = begins;
+        Some(Step::Call(operation))
     }
 
     fn list(&mut self, rng: &mut Rng) -> Option<Step> {

@@ -403,7 +403,7 @@ impl Model {
         };
         let Some(pool) = self.state.pools.get(name) else {
             refuse(Kind::NotFound, Property::Scoped, "there is no such pool");
-            if !is_name(name) || address.meaning().is_none() {
+            if !is_name(name) || !matches!(address.meaning(), Some(Grant::Address(_))) {
                 reasons.push(Reason::may(Kind::Invalid));
             }
             return None;

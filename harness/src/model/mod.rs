@@ -344,7 +344,7 @@ impl Model {
 
     /// The text of a refusal is for the caller's eyes.
     fn judge_text(&self, operation: &Operation, refusal: &Refusal) -> Result<(), Violation> {
-        let message = refusal.message.as_str();
+        let message: &str = &refusal.message;
         let sent = || operation.to_string();
         if discreet::insides(message, &[]).is_some()
             && let Some((pattern, what)) = discreet::insides(message, &[&sent()])

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::contract::Contract;
 use crate::engine::minimise::Minimal;
 use crate::model::coverage::Coverage;
-use crate::property::{Property, Verdict};
+use crate::property::{Property, Verdict, Violation};
 use crate::scenario::Scenario;
 
 /// What a campaign came to.
@@ -81,7 +81,18 @@ impl Report {
         }
     }
 
-    /// Adds a violation, unless its property is there already with a shorter counterexample.
+    /// The report on a system that misbehaved before any scenario began.
+    pub fn of_start(sut: &str, violation: Violation) -> Report {
+        let minimal = Minimal { scenario: Scenario::default(), violation, executions: 0, is_cut_short: false };
+        let reproduce = format!("poolproof check --sut {}", shell_word(sut));
+        let reported = Reported { reproduce, ..Reported::new(minimal, 0, Path::new(""), sut) };
+        let mut report = Report::new(sut, None);
+        report.add(reported);
+        report.settle();
+        report
+    }
+
+    /// Adds a violation.
     pub fn add(&mut self, reported: Reported) {
         self.violations.push(reported);
     }

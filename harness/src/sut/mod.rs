@@ -19,7 +19,7 @@ pub mod process;
 pub mod protocol;
 #[cfg(feature = "reference")]
 mod reference;
-//pub mod spec;
+pub mod spec;
 #[cfg(feature = "reference")]
 pub mod sqlite;
 #[cfg(feature = "process")]
