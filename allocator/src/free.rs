@@ -26,17 +26,14 @@ pub(crate) fn take_lowest<S: Store>(store: &mut S, pool: PoolId) -> Result<Optio
 
 /// Makes an address free that is held.
 pub(crate) fn give_back<S: Store>(store: &mut S, pool: PoolId, address: u128) -> Result<()> {
-    let below = match address.checked_sub(1) {
-        Some(last) => store.free_from(pool, last)?.filter(|span| span.last() == last),
-        None => None,
-    };
-    let above = match address.checked_add(1) {
-        Some(first) => store.free_from(pool, first)?.filter(|span| span.first() == first),
-        None => None,
-    };
+    // What ends no lower than the address below is the neighbour below or, without one, the first span above.
+    let mut next = store.free_from(pool, address.saturating_sub(1))?;
+    let below = next.filter(|span| span.last() < address);
     if let Some(below) = below {
+        next = store.free_from(pool, address)?;
         store.remove_free(pool, below.last())?;
     }
+    let above = next.filter(|span| address.checked_add(1) == Some(span.first()));
     let first = below.map_or(address, Span::first);
     let last = above.map_or(address, Span::last);
     Span::new(first, last).map_or(Ok(()), |span| store.put_free(pool, span))

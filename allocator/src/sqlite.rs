@@ -15,13 +15,16 @@ use crate::allocator::Allocation;
 use crate::error::{Error, Result};
 use crate::pool::Prefix;
 use crate::span::Span;
-use crate::store::{Access, Filter, Holding, Pool, PoolId, Store};
+use crate::store::{Access, Filter, Holder, Pool, PoolId, Store};
 
 /// Marks a file as ours in its header: the bytes of "PoPr".
 const APPLICATION_ID: i64 = 0x506F_5072;
 
 /// The version of the tables, in the file's header. A file with a higher one is refused.
 const SCHEMA_VERSION: i64 = 1;
+
+/// SQLite counts the milliseconds it waits in 31 bits. Longer than this day is no different.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -61,7 +64,7 @@ impl SqliteStore {
         // Without SQLITE_OPEN_URI a path is a path, whatever it looks like.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
-        connection.busy_timeout(options.busy_timeout).map_err(failure)?;
+        connection.busy_timeout(options.busy_timeout.min(LONGEST_WAIT)).map_err(failure)?;
         connection.set_prepared_statement_cache_capacity(64);
         let mut store = Self { connection };
         store.within(Access::Read, |store| store.is_new())?;
@@ -170,13 +173,9 @@ fn allocation(row: &Row<'_>) -> rusqlite::Result<(PoolId, Allocation)> {
         pool: row.get(1)?,
         address: row.get::<_, Family>(2)?.address(address),
         owner: row.get(4)?,
-        expires_ms: expires_ms(row, 5)?,
+        expires_ms: row.get::<_, Option<Whole>>(5)?.map(|Whole(expires_ms)| expires_ms),
     };
     Ok((PoolId(row.get(0)?), allocation))
-}
-
-fn expires_ms(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
-    Ok(row.get::<_, Option<Whole>>(column)?.map(|Whole(expires_ms)| expires_ms))
 }
 
 /// Two neighbouring columns, the first and the last address.
@@ -367,10 +366,13 @@ impl Store for SqliteStore {
         self.run("DELETE FROM free WHERE pool = ?1 AND last = ?2", params![pool.0, key(last)])
     }
 
-    fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>> {
-        let sql = "SELECT owner, expires_ms FROM allocation WHERE pool = ?1 AND address = ?2";
-        self.row(sql, params![pool.0, key(address)], |row| {
-            Ok(Holding { owner: row.get(0)?, expires_ms: expires_ms(row, 1)? })
+    fn holder(&mut self, pool: PoolId, address: u128, owner: &str) -> Result<Holder> {
+        let sql = "SELECT owner = ?3 FROM allocation WHERE pool = ?1 AND address = ?2";
+        let mine = self.row(sql, params![pool.0, key(address), owner], |row| row.get(0))?;
+        Ok(match mine {
+            None => Holder::Nobody,
+            Some(true) => Holder::Owner,
+            Some(false) => Holder::Other,
         })
     }
 

@@ -6,8 +6,6 @@
 //! Free space is kept as spans by their *last* address. Taking the lowest address of a span, the usual case, and giving
 //! it back then change one value in place and move no key.
 
-use std::sync::Arc;
-
 use crate::address::Family;
 use crate::allocator::Allocation;
 use crate::error::Result;
@@ -31,13 +29,15 @@ pub struct Pool {
     pub allocated: u64,
 }
 
-/// Who holds an address, and until when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// The owner, byte for byte.
-    pub owner: Arc<str>,
-    /// The first millisecond at which the lease is over; `None` for an allocation without end.
-    pub expires_ms: Option<u64>,
+/// Who holds an address, as seen by one owner: nobody is told another one's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// It is free, or not allocatable.
+    Nobody,
+    /// The owner that asks, byte for byte.
+    Owner,
+    /// Some other owner.
+    Other,
 }
 
 /// What a transaction is going to do.
@@ -111,8 +111,8 @@ pub trait Store {
     /// Removes the free span that ends at `last`.
     fn remove_free(&mut self, pool: PoolId, last: u128) -> Result<()>;
 
-    /// Who holds an address.
-    fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>>;
+    /// Who holds an address, as seen by `owner`.
+    fn holder(&mut self, pool: PoolId, address: u128, owner: &str) -> Result<Holder>;
     /// Adds an allocation of an address that nobody holds.
     fn insert_allocation(&mut self, pool: PoolId, address: u128, owner: &str, expires_ms: Option<u64>) -> Result<()>;
     /// Changes when an allocation ends.

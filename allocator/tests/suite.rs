@@ -430,3 +430,12 @@ fn accounted_reset_forgets_everything<S: Store>(allocator: Allocator<S>) {
     let mut allocator = with_pools(allocator);
     assert_eq!(drain(&mut allocator, "p0").len(), 5);
 }
+
+/// An allocator may move to another thread, or live behind a lock there.
+#[test]
+fn allocators_and_errors_can_be_sent() {
+    fn is_send<T: Send>() {}
+    is_send::<poolproof_allocator::MemoryAllocator>();
+    is_send::<poolproof_allocator::SqliteAllocator>();
+    is_send::<poolproof_allocator::Error>();
+}
