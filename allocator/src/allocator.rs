@@ -320,7 +320,8 @@ impl<S: Store> Allocator<S> {
         }
     }
 
-    /// Undoes the changes of the open transaction. It is over afterwards, also if this fails.
+    /// Undoes the changes of the open transaction. It is over afterwards: should this fail, the next call tries again
+    /// before it does anything else.
     ///
     /// # Errors
     ///
@@ -328,12 +329,7 @@ impl<S: Store> Allocator<S> {
     pub fn rollback(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.transaction, Transaction::None) {
             Transaction::None => Err(NO_TRANSACTION),
-            Transaction::Open => self.store.rollback(),
-            Transaction::Lost => {
-                // What the store lost is undone already.
-                let _ = self.store.rollback();
-                Ok(())
-            }
+            Transaction::Open | Transaction::Lost => self.store.rollback(),
         }
     }
 

@@ -47,3 +47,58 @@ fn carve<S: Store>(store: &mut S, pool: PoolId, span: Span, address: u128) -> Re
     }
     span.below(address).map_or(Ok(()), |below| store.put_free(pool, below))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Family;
+    use crate::memory::MemoryStore;
+    use crate::pool::Prefix;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A store with one pool whose free space is one span.
+    fn store(span: Span) -> (MemoryStore, PoolId) {
+        let mut store = MemoryStore::default();
+        let pool = store.insert_pool("p0", Prefix { family: Family::Ipv6, span }).unwrap();
+        store.reshape_pool(pool, span.size(), &[span]).unwrap();
+        (store, pool)
+    }
+
+    fn spans(store: &mut MemoryStore, pool: PoolId) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut next = Some(0);
+        while let Some(span) = next.and_then(|from| store.free_from(pool, from).unwrap()) {
+            spans.push(span);
+            next = span.last().checked_add(1);
+        }
+        spans
+    }
+
+    proptest! {
+        #[test]
+        fn free_spans_are_the_free_addresses_and_never_touch(
+            picks in proptest::collection::vec(proptest::option::of(0_u128..12), 0..60),
+            at_top in any::<bool>(),
+        ) {
+            let base = if at_top { u128::MAX - 11 } else { 0 };
+            let (mut store, pool) = store(Span::new(base, base + 11).unwrap());
+            let mut free: BTreeSet<u128> = (base..=base + 11).collect();
+            for pick in picks {
+                match pick.map(|offset| base + offset) {
+                    None => prop_assert_eq!(take_lowest(&mut store, pool).unwrap(), free.pop_first()),
+                    Some(address) if free.remove(&address) => prop_assert!(take(&mut store, pool, address).unwrap()),
+                    Some(address) => {
+                        prop_assert!(!take(&mut store, pool, address).unwrap());
+                        give_back(&mut store, pool, address).unwrap();
+                        free.insert(address);
+                    }
+                }
+                let spans = spans(&mut store, pool);
+                let covered: BTreeSet<u128> = spans.iter().flat_map(|span| span.first()..=span.last()).collect();
+                prop_assert_eq!(&covered, &free);
+                prop_assert!(spans.windows(2).all(|pair| pair[0].last() + 1 < pair[1].first()));
+            }
+        }
+    }
+}

@@ -371,3 +371,45 @@ impl Store for MemoryStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(store: &mut MemoryStore) {
+        let span = Span::new(0, 9).unwrap();
+        let pool = store.insert_pool("p0", Prefix { family: Family::Ipv4, span }).unwrap();
+        store.reshape_pool(pool, 10, &[span]).unwrap();
+        store.put_free(pool, Span::new(1, 9).unwrap()).unwrap();
+        store.insert_allocation(pool, 0, "a", Some(5)).unwrap();
+        store.set_expiry(pool, 0, 7).unwrap();
+        store.set_now_ms(3).unwrap();
+    }
+
+    #[test]
+    fn rollback_leaves_no_trace_in_any_table() {
+        let mut store = MemoryStore::default();
+        store.begin(Access::Write).unwrap();
+        fill(&mut store);
+        store.rollback().unwrap();
+        let Tables { now_ms, pools, names, prefixes, owners, by_owner, expiries, .. } = &store.tables;
+        assert!(pools.is_empty() && names.is_empty() && prefixes.is_empty());
+        assert!(owners.is_empty() && by_owner.is_empty() && expiries.is_empty());
+        assert_eq!((*now_ms, store.undo.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_released_leaves_nothing_behind() {
+        let mut store = MemoryStore::default();
+        store.begin(Access::Write).unwrap();
+        fill(&mut store);
+        let pool = store.find_pool("p0").unwrap().unwrap().id;
+        store.remove_allocation(pool, 0).unwrap();
+        store.remove_pool(pool).unwrap();
+        store.commit().unwrap();
+        let Tables { pools, names, prefixes, owners, by_owner, expiries, .. } = &store.tables;
+        assert!(pools.is_empty() && names.is_empty() && prefixes.is_empty());
+        assert!(owners.is_empty() && by_owner.is_empty() && expiries.is_empty());
+        assert!(store.undo.is_empty());
+    }
+}

@@ -167,6 +167,13 @@ macro_rules! allocations {
     };
 }
 
+const LIST_ALL: &str = allocations!("ORDER BY pool.name, allocation.address");
+const LIST_POOL: &str = allocations!("WHERE allocation.pool = ?1 ORDER BY allocation.address");
+const LIST_OWNER: &str = allocations!("WHERE allocation.owner = ?1 ORDER BY allocation.pool, allocation.address");
+const LIST_EXPIRED: &str = allocations!("WHERE allocation.expires_ms <= ?1 ORDER BY allocation.expires_ms");
+const FREE_FROM: &str = "SELECT first, last FROM free WHERE pool = ?1 AND last >= ?2 ORDER BY last LIMIT 1";
+const PREFIX_UP_TO: &str = "SELECT first, last FROM pool WHERE family = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
+
 fn allocation(row: &Row<'_>) -> rusqlite::Result<(PoolId, Allocation)> {
     let address = row.get::<_, Key>(3)?.value();
     let allocation = Allocation {
@@ -330,8 +337,7 @@ impl Store for SqliteStore {
     }
 
     fn prefix_up_to(&mut self, family: Family, address: u128) -> Result<Option<Span>> {
-        let sql = "SELECT first, last FROM pool WHERE family = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
-        self.row(sql, params![family, key(address)], |row| span(row, 0))
+        self.row(PREFIX_UP_TO, params![family, key(address)], |row| span(row, 0))
     }
 
     fn insert_pool(&mut self, name: &str, Prefix { family, span }: Prefix) -> Result<PoolId> {
@@ -352,8 +358,7 @@ impl Store for SqliteStore {
     }
 
     fn free_from(&mut self, pool: PoolId, address: u128) -> Result<Option<Span>> {
-        let sql = "SELECT first, last FROM free WHERE pool = ?1 AND last >= ?2 ORDER BY last LIMIT 1";
-        self.row(sql, params![pool.0, key(address)], |row| span(row, 0))
+        self.row(FREE_FROM, params![pool.0, key(address)], |row| span(row, 0))
     }
 
     fn put_free(&mut self, pool: PoolId, span: Span) -> Result<()> {
@@ -394,18 +399,36 @@ impl Store for SqliteStore {
 
     fn list(&mut self, filter: Filter<'_>) -> Result<Vec<(PoolId, Allocation)>> {
         match filter {
-            Filter::All => self.allocations(allocations!("ORDER BY pool.name, allocation.address"), []),
-            Filter::Pool(pool) => {
-                let sql = allocations!("WHERE allocation.pool = ?1 ORDER BY allocation.address");
-                self.allocations(sql, [pool.0])
-            }
-            Filter::Owner(owner) => {
-                let sql = allocations!("WHERE allocation.owner = ?1 ORDER BY allocation.pool, allocation.address");
-                self.allocations(sql, [owner])
-            }
-            Filter::ExpiredAt(now_ms) => {
-                let sql = allocations!("WHERE allocation.expires_ms <= ?1 ORDER BY allocation.expires_ms");
-                self.allocations(sql, [Whole(now_ms)])
+            Filter::All => self.allocations(LIST_ALL, []),
+            Filter::Pool(pool) => self.allocations(LIST_POOL, [pool.0]),
+            Filter::Owner(owner) => self.allocations(LIST_OWNER, [owner]),
+            Filter::ExpiredAt(now_ms) => self.allocations(LIST_EXPIRED, [Whole(now_ms)]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_their_addresses_do() {
+        let addresses = [0, 1, 0xff, 0x100, 1 << 64, u128::MAX - 1, u128::MAX];
+        assert!(addresses.is_sorted_by_key(|address| key(*address).0));
+        assert!(addresses.into_iter().all(|address| key(address).value() == address));
+    }
+
+    #[test]
+    fn every_look_up_is_served_by_an_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        for sql in [LIST_ALL, LIST_POOL, LIST_OWNER, LIST_EXPIRED, FREE_FROM, PREFIX_UP_TO] {
+            // A plan needs no values: parameters that are not bound are NULL.
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().unwrap() {
+                let step: String = row.get(3).unwrap();
+                assert!(step.contains("USING") && !step.contains("TEMP"), "{sql}: {step}");
             }
         }
     }

@@ -69,7 +69,7 @@ pub enum Filter<'a> {
 /// [`Error::Busy`](crate::Error::Busy), [`Error::Storage`](crate::Error::Storage) or, from `commit` alone,
 /// [`Error::UnknownOutcome`](crate::Error::UnknownOutcome).
 pub trait Store {
-    /// Opens a transaction, none being open.
+    /// Opens a transaction, after rolling back one that could not be rolled back before.
     fn begin(&mut self, access: Access) -> Result<()>;
     /// Makes the transaction's changes last. Also when it fails, no transaction is open afterwards.
     fn commit(&mut self) -> Result<()>;
