@@ -1,4 +1,4 @@
-//! How fast the allocator is here: nanoseconds for an allocation and its release, for a pool's life, and commits a second.
+//! How fast the allocator is here: the time of an allocation and its release, of a pool's life, and commits a second.
 //! Run it with `cargo run --release -p poolproof-allocator --example speed`.
 
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let call = pairs_in(&mut sqlite, 10_000)? / 2;
         println!("sqlite, inside a transaction: {} ns a call", call.as_nanos());
         sqlite.rollback()?;
+        println!("sqlite, {synchronous:?}: {} µs to reset and create a pool", lives(&mut sqlite, 1_000)?.as_micros());
     }
     Ok(())
 }

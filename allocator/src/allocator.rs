@@ -17,7 +17,7 @@ use crate::memory::MemoryStore;
 use crate::pool::{PoolShape, PoolSpec, Prefix, Shape};
 use crate::span::{Span, merge, subtract, total};
 use crate::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{Access, Filter, Holder, Pool, PoolId, Store};
+use crate::store::{Access, Allocation, Filter, Holder, Pool, PoolId, Store};
 
 /// The latest time, in milliseconds: 2^53 - 1, the largest whole number that every JSON reader keeps exact.
 pub const MAX_MS: u64 = (1 << 53) - 1;
@@ -68,19 +68,6 @@ pub struct Released {
     pub pool: Arc<str>,
     /// The address.
     pub address: IpAddr,
-}
-
-/// An address that is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allocation {
-    /// The pool's name.
-    pub pool: Arc<str>,
-    /// The address.
-    pub address: IpAddr,
-    /// Who holds it.
-    pub owner: Arc<str>,
-    /// The first millisecond at which the lease is over; `None` for an allocation without end.
-    pub expires_ms: Option<u64>,
 }
 
 /// How full a pool is.

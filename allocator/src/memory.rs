@@ -11,11 +11,10 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::address::Family;
-use crate::allocator::Allocation;
 use crate::error::{Error, Result};
 use crate::pool::Prefix;
 use crate::span::Span;
-use crate::store::{Access, Filter, Holder, Pool, PoolId, Store};
+use crate::store::{Access, Allocation, Filter, Holder, Pool, PoolId, Store};
 
 /// The first addresses of free spans by their last ones.
 type FreeSpans = BTreeMap<u128, u128>;

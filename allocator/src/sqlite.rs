@@ -11,11 +11,10 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 
 use crate::address::Family;
-use crate::allocator::Allocation;
 use crate::error::{Error, Result};
 use crate::pool::Prefix;
 use crate::span::Span;
-use crate::store::{Access, Filter, Holder, Pool, PoolId, Store};
+use crate::store::{Access, Allocation, Filter, Holder, Pool, PoolId, Store};
 
 /// Marks a file as ours in its header: the bytes of "PoPr".
 const APPLICATION_ID: i64 = 0x506F_5072;

@@ -6,8 +6,10 @@
 //! Free space is kept as spans by their *last* address. Taking the lowest address of a span, the usual case, and giving
 //! it back then change one value in place and move no key.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use crate::address::Family;
-use crate::allocator::Allocation;
 use crate::error::Result;
 use crate::pool::Prefix;
 use crate::span::Span;
@@ -27,6 +29,19 @@ pub struct Pool {
     pub allocatable: u128,
     /// How many of them are held.
     pub allocated: u64,
+}
+
+/// An address that is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// The address.
+    pub address: IpAddr,
+    /// Who holds it.
+    pub owner: Arc<str>,
+    /// The first millisecond at which the lease is over; `None` for an allocation without end.
+    pub expires_ms: Option<u64>,
 }
 
 /// Who holds an address, as seen by one owner: nobody is told another one's name.
