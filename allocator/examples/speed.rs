@@ -1,4 +1,4 @@
-//! How fast the allocator is here: nanoseconds for an allocation and its release, for a pool's life, and commits a second.
+//! How fast the allocator is here: the time of an allocation and its release, of a pool's life, and commits a second.
 //! Run it with `cargo run --release -p poolproof-allocator --example speed`.
 
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let call = pairs_in(&mut sqlite, 10_000)? / 2;
         println!("sqlite, inside a transaction: {} ns a call", call.as_nanos());
         sqlite.rollback()?;
+        println!("sqlite, {synchronous:?}: {} µs to reset and create a pool", lives(&mut sqlite, 1_000)?.as_micros());
     }
     Ok(())
 }
@@ -49,31 +50,39 @@ fn pairs_in<S: Store>(allocator: &mut Allocator<S>, rounds: u32) -> Result<Durat
 }
 
 fn timed_pairs<S: Store>(allocator: &mut Allocator<S>, rounds: u32) -> Result<Duration> {
-    let start = Instant::now();
-    for _ in 0..rounds {
+    best(rounds, || {
         let granted = allocator.allocate("me", &[Request::any("p0")], None)?;
-        allocator.release("p0", granted.addresses[0], "me")?;
-    }
-    Ok(start.elapsed() / rounds)
+        allocator.release("p0", granted.addresses[0], "me")
+    })
 }
 
 /// The time of a reset and the creation of a tiny pool.
 fn lives<S: Store>(allocator: &mut Allocator<S>, rounds: u32) -> Result<Duration> {
     let spec = PoolSpec::new(parse_prefix("10.0.0.0/29")?).with_exclusion("10.0.0.3".parse()?);
-    let start = Instant::now();
-    for _ in 0..rounds {
+    best(rounds, || {
         allocator.reset()?;
-        allocator.create_pool("p0", &spec)?;
-    }
-    Ok(start.elapsed() / rounds)
+        allocator.create_pool("p0", &spec)
+    })
 }
 
 /// The time of a call that is refused.
 fn refusals<S: Store>(allocator: &mut Allocator<S>, rounds: u32) -> Result<Duration> {
     while allocator.allocate("me", &[Request::any("p0")], None).is_ok() {}
-    let start = Instant::now();
-    for _ in 0..rounds {
+    best(rounds, || {
         let _ = allocator.allocate("me", &[Request::any("p0")], None);
+        Ok(())
+    })
+}
+
+/// The time of one call in the best of ten batches: what else the machine does can only slow one down.
+fn best(rounds: u32, mut call: impl FnMut() -> Result<()>) -> Result<Duration> {
+    let mut best = Duration::MAX;
+    for _ in 0..10 {
+        let start = Instant::now();
+        for _ in 0..rounds / 10 {
+            call()?;
+        }
+        best = best.min(start.elapsed() / (rounds / 10));
     }
-    Ok(start.elapsed() / rounds)
+    Ok(best)
 }

@@ -31,7 +31,7 @@ impl Family {
         }
     }
 
-    /// The address of a value, the inverse of [`value`]. Of an IPv4 value only the lower 32 bits exist.
+    /// The address of a value, that is, of its bytes in network order. Of an IPv4 value only the lower 32 bits exist.
     pub const fn address(self, value: u128) -> IpAddr {
         match self {
             Self::Ipv4 => IpAddr::V4(Ipv4Addr::from_bits(value as u32)),

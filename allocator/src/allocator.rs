@@ -17,7 +17,7 @@ use crate::memory::MemoryStore;
 use crate::pool::{PoolShape, PoolSpec, Prefix, Shape};
 use crate::span::{Span, merge, subtract, total};
 use crate::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{Access, Filter, Holding, Pool, PoolId, Store};
+use crate::store::{Access, Allocation, Filter, Holder, Pool, PoolId, Store};
 
 /// The latest time, in milliseconds: 2^53 - 1, the largest whole number that every JSON reader keeps exact.
 pub const MAX_MS: u64 = (1 << 53) - 1;
@@ -68,19 +68,6 @@ pub struct Released {
     pub pool: Arc<str>,
     /// The address.
     pub address: IpAddr,
-}
-
-/// An address that is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allocation {
-    /// The pool's name.
-    pub pool: Arc<str>,
-    /// The address.
-    pub address: IpAddr,
-    /// Who holds it.
-    pub owner: Arc<str>,
-    /// The first millisecond at which the lease is over; `None` for an allocation without end.
-    pub expires_ms: Option<u64>,
 }
 
 /// How full a pool is.
@@ -227,13 +214,17 @@ impl<S: Store> Allocator<S> {
         self.write(|store| {
             let expires_ms = ttl_ms.map(|ttl_ms| expiry(store, ttl_ms)).transpose()?;
             let grant = Grant { owner, expires_ms };
-            let targets: SmallVec<[Target; 2]> =
-                requests.iter().map(|request| Target::of(store, request)).collect::<Result<_>>()?;
+            let mut targets: SmallVec<[Target; 2]> = SmallVec::new();
             // Named addresses go first, so that no request for any address takes one of them.
-            for target in &targets {
-                grant.named(store, *target)?;
+            for request in requests {
+                let target = Target::of(store, request)?;
+                grant.named(store, target)?;
+                targets.push(target);
             }
-            let addresses = targets.iter().map(|target| grant.settle(store, *target)).collect::<Result<_>>()?;
+            let mut addresses = SmallVec::new();
+            for target in targets {
+                addresses.push(grant.settle(store, target)?);
+            }
             Ok(Granted { addresses, expires_ms })
         })
     }
@@ -316,7 +307,8 @@ impl<S: Store> Allocator<S> {
         }
     }
 
-    /// Undoes the changes of the open transaction. It is over afterwards, also if this fails.
+    /// Undoes the changes of the open transaction. It is over afterwards: should this fail, the next call tries again
+    /// before it does anything else.
     ///
     /// # Errors
     ///
@@ -324,12 +316,7 @@ impl<S: Store> Allocator<S> {
     pub fn rollback(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.transaction, Transaction::None) {
             Transaction::None => Err(NO_TRANSACTION),
-            Transaction::Open => self.store.rollback(),
-            Transaction::Lost => {
-                // What the store lost is undone already.
-                let _ = self.store.rollback();
-                Ok(())
-            }
+            Transaction::Open | Transaction::Lost => self.store.rollback(),
         }
     }
 
@@ -395,7 +382,7 @@ impl<S: Store> Allocator<S> {
         })
     }
 
-    /// Rolls back an open transaction and returns to the empty state, at time 0.
+    /// Rolls back an open transaction, also if the rest fails, and returns to the empty state, at time 0.
     ///
     /// # Errors
     ///
@@ -486,13 +473,12 @@ impl Grant<'_> {
         let Some(address) = target.address else {
             return Ok(());
         };
-        let pool = target.pool.id;
-        if free::take(store, pool, address)? {
-            return store.insert_allocation(pool, address, self.owner, self.expires_ms);
+        if free::take(store, target.pool, address)? {
+            return store.insert_allocation(target.pool, address, self.owner, self.expires_ms);
         }
-        match store.holding(pool, address)? {
-            Some(_) => Err(Error::Conflict("the address is taken")),
-            None => Err(Error::Invalid("the address is not allocatable")),
+        match store.holder(target.pool, address, self.owner)? {
+            Holder::Nobody => Err(Error::Invalid("the address is not allocatable")),
+            Holder::Owner | Holder::Other => Err(Error::Conflict("the address is taken")),
         }
     }
 
@@ -501,19 +487,20 @@ impl Grant<'_> {
         let address = match target.address {
             Some(address) => address,
             None => {
-                let address = free::take_lowest(store, target.pool.id)?.ok_or(Error::Exhausted)?;
-                store.insert_allocation(target.pool.id, address, self.owner, self.expires_ms)?;
+                let address = free::take_lowest(store, target.pool)?.ok_or(Error::Exhausted)?;
+                store.insert_allocation(target.pool, address, self.owner, self.expires_ms)?;
                 address
             }
         };
-        Ok(target.pool.prefix.family.address(address))
+        Ok(target.family.address(address))
     }
 }
 
 /// A request whose pool is known.
 #[derive(Clone, Copy)]
 struct Target {
-    pool: Pool,
+    pool: PoolId,
+    family: Family,
     address: Option<u128>,
 }
 
@@ -521,7 +508,7 @@ impl Target {
     fn of<S: Store>(store: &mut S, request: &Request<'_>) -> Result<Self> {
         let pool = find_pool(store, request.pool)?;
         let address = request.address.map(|address| pool.prefix.locate(address)).transpose()?;
-        Ok(Self { pool, address })
+        Ok(Self { pool: pool.id, family: pool.prefix.family, address })
     }
 }
 
@@ -541,10 +528,10 @@ fn find_pool<S: Store>(store: &mut S, name: &str) -> Result<Pool> {
 fn owned<S: Store>(store: &mut S, pool: &str, address: IpAddr, owner: &str) -> Result<(PoolId, u128)> {
     let pool = find_pool(store, pool)?;
     let address = pool.prefix.locate(address)?;
-    match store.holding(pool.id, address)? {
-        None => Err(Error::NotFound("nobody holds the address")),
-        Some(Holding { owner: holder, .. }) if *holder != *owner => Err(Error::NotOwner),
-        Some(_) => Ok((pool.id, address)),
+    match store.holder(pool.id, address, owner)? {
+        Holder::Nobody => Err(Error::NotFound("nobody holds the address")),
+        Holder::Other => Err(Error::NotOwner),
+        Holder::Owner => Ok((pool.id, address)),
     }
 }
 

@@ -67,10 +67,11 @@ pub mod store;
 
 pub use address::{AddressRange, Family, parse_address, parse_prefix};
 pub use allocator::{
-    Allocation, Allocator, Granted, MAX_MS, MAX_NAME_BYTES, MemoryAllocator, Released, Request, SqliteAllocator, Usage,
+    Allocator, Granted, MAX_MS, MAX_NAME_BYTES, MemoryAllocator, Released, Request, SqliteAllocator, Usage,
 };
 pub use error::{Cause, Error, ErrorKind, Result};
 pub use memory::MemoryStore;
 pub use pool::{PoolShape, PoolSpec, Prefix};
 pub use span::Span;
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
+pub use store::Allocation;

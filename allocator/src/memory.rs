@@ -4,17 +4,17 @@
 //! from its end. Names come from callers, so they are looked up in ordered maps or seeded hash maps, whose cost no choice
 //! of names can spoil.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use crate::address::Family;
-use crate::allocator::Allocation;
 use crate::error::{Error, Result};
 use crate::pool::Prefix;
 use crate::span::Span;
-use crate::store::{Access, Filter, Holding, Pool, PoolId, Store};
+use crate::store::{Access, Allocation, Filter, Holder, Pool, PoolId, Store};
 
 /// The first addresses of free spans by their last ones.
 type FreeSpans = BTreeMap<u128, u128>;
@@ -37,7 +37,9 @@ struct Tables {
     pools: FxHashMap<PoolId, MemoryPool>,
     names: BTreeMap<Arc<str>, PoolId>,
     prefixes: BTreeMap<(Family, u128), u128>,
-    owners: HashMap<Arc<str>, BTreeSet<(PoolId, u128)>>,
+    owners: HashMap<Arc<str>, Owner>,
+    last_owner: u64,
+    by_owner: BTreeSet<(OwnerId, PoolId, u128)>,
     expiries: BTreeSet<(u64, PoolId, u128)>,
 }
 
@@ -49,6 +51,28 @@ struct MemoryPool {
     free: FreeSpans,
     held: BTreeMap<u128, Holding>,
 }
+
+/// A number that stands for an owner's name in the index, so that the index needs no names.
+type OwnerId = u64;
+
+/// An owner that holds something.
+#[derive(Debug)]
+struct Owner {
+    id: OwnerId,
+    /// How many addresses it holds, never 0.
+    held: u64,
+}
+
+/// Who holds an address, and until when.
+#[derive(Debug)]
+struct Holding {
+    owner: Arc<str>,
+    expires_ms: Option<u64>,
+}
+
+/// The bounds of pool keys, to look for all pools in an index.
+const FIRST: PoolId = PoolId(i64::MIN);
+const LAST: PoolId = PoolId(i64::MAX);
 
 /// One write to the tables.
 #[derive(Debug)]
@@ -66,6 +90,7 @@ enum Change {
 
 impl Tables {
     /// Applies a change and returns the one that undoes it.
+    #[inline(always)]
     fn apply(&mut self, change: Change) -> Result<Change> {
         match change {
             Change::SetNow(now_ms) => Ok(Change::SetNow(std::mem::replace(&mut self.now_ms, now_ms))),
@@ -106,8 +131,20 @@ impl Tables {
         Ok(Change::InsertPool(id, Box::new(pool)))
     }
 
-    fn insert(&mut self, id: PoolId, address: u128, holding: Holding) -> Result<Change> {
-        self.owners.entry(holding.owner.clone()).or_default().insert((id, address));
+    #[inline]
+    fn insert(&mut self, id: PoolId, address: u128, mut holding: Holding) -> Result<Change> {
+        let owner = match self.owners.entry(holding.owner.clone()) {
+            Entry::Occupied(known) => {
+                holding.owner = known.key().clone();
+                known.into_mut()
+            }
+            Entry::Vacant(new) => {
+                self.last_owner = self.last_owner.saturating_add(1);
+                new.insert(Owner { id: self.last_owner, held: 0 })
+            }
+        };
+        owner.held = owner.held.saturating_add(1);
+        self.by_owner.insert((owner.id, id, address));
         self.expiries.extend(holding.expires_ms.map(|expires_ms| (expires_ms, id, address)));
         self.pool_mut(id)?.held.insert(address, holding);
         Ok(Change::Remove(id, address))
@@ -123,15 +160,17 @@ impl Tables {
         Ok(Change::SetExpiry(id, address, before_ms))
     }
 
+    #[inline]
     fn remove(&mut self, id: PoolId, address: u128) -> Result<Change> {
         let holding = self.pool_mut(id)?.held.remove(&address).ok_or_else(missing)?;
         if let Some(expires_ms) = holding.expires_ms {
             self.expiries.remove(&(expires_ms, id, address));
         }
-        if let Some(addresses) = self.owners.get_mut(&*holding.owner) {
-            addresses.remove(&(id, address));
-            if addresses.is_empty() {
-                self.owners.remove(&*holding.owner);
+        if let Entry::Occupied(mut owner) = self.owners.entry(holding.owner.clone()) {
+            self.by_owner.remove(&(owner.get().id, id, address));
+            owner.get_mut().held = owner.get().held.saturating_sub(1);
+            if owner.get().held == 0 {
+                owner.remove();
             }
         }
         Ok(Change::Insert(id, address, holding))
@@ -163,6 +202,8 @@ impl MemoryPool {
 }
 
 impl MemoryStore {
+    /// Inlined, so that a caller that names the change pays for no dispatch.
+    #[inline(always)]
     fn apply(&mut self, change: Change) -> Result<()> {
         let inverse = self.tables.apply(change)?;
         self.undo.push(inverse);
@@ -179,11 +220,11 @@ impl MemoryStore {
     }
 
     /// The allocations at given places, in the order of the places.
-    fn at<'a>(&self, places: impl Iterator<Item = &'a (PoolId, u128)>) -> Result<Vec<(PoolId, Allocation)>> {
-        let allocation = |(id, address): &(PoolId, u128)| {
-            let pool = self.tables.pool(*id)?;
-            let holding = pool.held.get(address).ok_or_else(missing)?;
-            Ok((*id, pool.allocation(*address, holding)))
+    fn at(&self, places: impl Iterator<Item = (PoolId, u128)>) -> Result<Vec<(PoolId, Allocation)>> {
+        let allocation = |(id, address)| {
+            let pool = self.tables.pool(id)?;
+            let holding = pool.held.get(&address).ok_or_else(missing)?;
+            Ok((id, pool.allocation(address, holding)))
         };
         places.map(allocation).collect()
     }
@@ -285,14 +326,16 @@ impl Store for MemoryStore {
         self.apply(Change::RemoveFree(pool, last))
     }
 
-    fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>> {
-        Ok(self.tables.pool(pool)?.held.get(&address).cloned())
+    fn holder(&mut self, pool: PoolId, address: u128, owner: &str) -> Result<Holder> {
+        Ok(match self.tables.pool(pool)?.held.get(&address) {
+            None => Holder::Nobody,
+            Some(holding) if *holding.owner == *owner => Holder::Owner,
+            Some(_) => Holder::Other,
+        })
     }
 
     fn insert_allocation(&mut self, pool: PoolId, address: u128, owner: &str, expires_ms: Option<u64>) -> Result<()> {
-        let known = self.tables.owners.get_key_value(owner);
-        let owner = known.map_or_else(|| owner.into(), |(owner, _)| owner.clone());
-        self.apply(Change::Insert(pool, address, Holding { owner, expires_ms }))
+        self.apply(Change::Insert(pool, address, Holding { owner: owner.into(), expires_ms }))
     }
 
     fn set_expiry(&mut self, pool: PoolId, address: u128, expires_ms: u64) -> Result<()> {
@@ -313,12 +356,59 @@ impl Store for MemoryStore {
                 Ok(all)
             }
             Filter::Pool(pool) => Ok(self.in_pool(pool)?.collect()),
-            Filter::Owner(owner) => self.at(self.tables.owners.get(owner).into_iter().flatten()),
+            Filter::Owner(owner) => {
+                let Some(Owner { id, .. }) = self.tables.owners.get(owner) else {
+                    return Ok(Vec::new());
+                };
+                let held = self.tables.by_owner.range((*id, FIRST, 0)..=(*id, LAST, u128::MAX));
+                self.at(held.map(|(_, pool, address)| (*pool, *address)))
+            }
             Filter::ExpiredAt(now_ms) => {
-                let over = self.tables.expiries.range(..=(now_ms, PoolId(i64::MAX), u128::MAX));
-                let places: Vec<_> = over.map(|(_, pool, address)| (*pool, *address)).collect();
-                self.at(places.iter())
+                let over = self.tables.expiries.range(..=(now_ms, LAST, u128::MAX));
+                self.at(over.map(|(_, pool, address)| (*pool, *address)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(store: &mut MemoryStore) {
+        let span = Span::new(0, 9).unwrap();
+        let pool = store.insert_pool("p0", Prefix { family: Family::Ipv4, span }).unwrap();
+        store.reshape_pool(pool, 10, &[span]).unwrap();
+        store.put_free(pool, Span::new(1, 9).unwrap()).unwrap();
+        store.insert_allocation(pool, 0, "a", Some(5)).unwrap();
+        store.set_expiry(pool, 0, 7).unwrap();
+        store.set_now_ms(3).unwrap();
+    }
+
+    #[test]
+    fn rollback_leaves_no_trace_in_any_table() {
+        let mut store = MemoryStore::default();
+        store.begin(Access::Write).unwrap();
+        fill(&mut store);
+        store.rollback().unwrap();
+        let Tables { now_ms, pools, names, prefixes, owners, by_owner, expiries, .. } = &store.tables;
+        assert!(pools.is_empty() && names.is_empty() && prefixes.is_empty());
+        assert!(owners.is_empty() && by_owner.is_empty() && expiries.is_empty());
+        assert_eq!((*now_ms, store.undo.len()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_released_leaves_nothing_behind() {
+        let mut store = MemoryStore::default();
+        store.begin(Access::Write).unwrap();
+        fill(&mut store);
+        let pool = store.find_pool("p0").unwrap().unwrap().id;
+        store.remove_allocation(pool, 0).unwrap();
+        store.remove_pool(pool).unwrap();
+        store.commit().unwrap();
+        let Tables { pools, names, prefixes, owners, by_owner, expiries, .. } = &store.tables;
+        assert!(pools.is_empty() && names.is_empty() && prefixes.is_empty());
+        assert!(owners.is_empty() && by_owner.is_empty() && expiries.is_empty());
+        assert!(store.undo.is_empty());
     }
 }

@@ -11,17 +11,19 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 
 use crate::address::Family;
-use crate::allocator::Allocation;
 use crate::error::{Error, Result};
 use crate::pool::Prefix;
 use crate::span::Span;
-use crate::store::{Access, Filter, Holding, Pool, PoolId, Store};
+use crate::store::{Access, Allocation, Filter, Holder, Pool, PoolId, Store};
 
 /// Marks a file as ours in its header: the bytes of "PoPr".
 const APPLICATION_ID: i64 = 0x506F_5072;
 
 /// The version of the tables, in the file's header. A file with a higher one is refused.
 const SCHEMA_VERSION: i64 = 1;
+
+/// SQLite counts the milliseconds it waits in 31 bits. Longer than this day is no different.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -61,7 +63,7 @@ impl SqliteStore {
         // Without SQLITE_OPEN_URI a path is a path, whatever it looks like.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failure)?;
-        connection.busy_timeout(options.busy_timeout).map_err(failure)?;
+        connection.busy_timeout(options.busy_timeout.min(LONGEST_WAIT)).map_err(failure)?;
         connection.set_prepared_statement_cache_capacity(64);
         let mut store = Self { connection };
         store.within(Access::Read, |store| store.is_new())?;
@@ -164,19 +166,22 @@ macro_rules! allocations {
     };
 }
 
+const LIST_ALL: &str = allocations!("ORDER BY pool.name, allocation.address");
+const LIST_POOL: &str = allocations!("WHERE allocation.pool = ?1 ORDER BY allocation.address");
+const LIST_OWNER: &str = allocations!("WHERE allocation.owner = ?1 ORDER BY allocation.pool, allocation.address");
+const LIST_EXPIRED: &str = allocations!("WHERE allocation.expires_ms <= ?1 ORDER BY allocation.expires_ms");
+const FREE_FROM: &str = "SELECT first, last FROM free WHERE pool = ?1 AND last >= ?2 ORDER BY last LIMIT 1";
+const PREFIX_UP_TO: &str = "SELECT first, last FROM pool WHERE family = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
+
 fn allocation(row: &Row<'_>) -> rusqlite::Result<(PoolId, Allocation)> {
     let address = row.get::<_, Key>(3)?.value();
     let allocation = Allocation {
         pool: row.get(1)?,
         address: row.get::<_, Family>(2)?.address(address),
         owner: row.get(4)?,
-        expires_ms: expires_ms(row, 5)?,
+        expires_ms: row.get::<_, Option<Whole>>(5)?.map(|Whole(expires_ms)| expires_ms),
     };
     Ok((PoolId(row.get(0)?), allocation))
-}
-
-fn expires_ms(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
-    Ok(row.get::<_, Option<Whole>>(column)?.map(|Whole(expires_ms)| expires_ms))
 }
 
 /// Two neighbouring columns, the first and the last address.
@@ -331,8 +336,7 @@ impl Store for SqliteStore {
     }
 
     fn prefix_up_to(&mut self, family: Family, address: u128) -> Result<Option<Span>> {
-        let sql = "SELECT first, last FROM pool WHERE family = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
-        self.row(sql, params![family, key(address)], |row| span(row, 0))
+        self.row(PREFIX_UP_TO, params![family, key(address)], |row| span(row, 0))
     }
 
     fn insert_pool(&mut self, name: &str, Prefix { family, span }: Prefix) -> Result<PoolId> {
@@ -353,8 +357,7 @@ impl Store for SqliteStore {
     }
 
     fn free_from(&mut self, pool: PoolId, address: u128) -> Result<Option<Span>> {
-        let sql = "SELECT first, last FROM free WHERE pool = ?1 AND last >= ?2 ORDER BY last LIMIT 1";
-        self.row(sql, params![pool.0, key(address)], |row| span(row, 0))
+        self.row(FREE_FROM, params![pool.0, key(address)], |row| span(row, 0))
     }
 
     fn put_free(&mut self, pool: PoolId, span: Span) -> Result<()> {
@@ -367,10 +370,13 @@ impl Store for SqliteStore {
         self.run("DELETE FROM free WHERE pool = ?1 AND last = ?2", params![pool.0, key(last)])
     }
 
-    fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>> {
-        let sql = "SELECT owner, expires_ms FROM allocation WHERE pool = ?1 AND address = ?2";
-        self.row(sql, params![pool.0, key(address)], |row| {
-            Ok(Holding { owner: row.get(0)?, expires_ms: expires_ms(row, 1)? })
+    fn holder(&mut self, pool: PoolId, address: u128, owner: &str) -> Result<Holder> {
+        let sql = "SELECT owner = ?3 FROM allocation WHERE pool = ?1 AND address = ?2";
+        let mine = self.row(sql, params![pool.0, key(address), owner], |row| row.get(0))?;
+        Ok(match mine {
+            None => Holder::Nobody,
+            Some(true) => Holder::Owner,
+            Some(false) => Holder::Other,
         })
     }
 
@@ -392,18 +398,36 @@ impl Store for SqliteStore {
 
     fn list(&mut self, filter: Filter<'_>) -> Result<Vec<(PoolId, Allocation)>> {
         match filter {
-            Filter::All => self.allocations(allocations!("ORDER BY pool.name, allocation.address"), []),
-            Filter::Pool(pool) => {
-                let sql = allocations!("WHERE allocation.pool = ?1 ORDER BY allocation.address");
-                self.allocations(sql, [pool.0])
-            }
-            Filter::Owner(owner) => {
-                let sql = allocations!("WHERE allocation.owner = ?1 ORDER BY allocation.pool, allocation.address");
-                self.allocations(sql, [owner])
-            }
-            Filter::ExpiredAt(now_ms) => {
-                let sql = allocations!("WHERE allocation.expires_ms <= ?1 ORDER BY allocation.expires_ms");
-                self.allocations(sql, [Whole(now_ms)])
+            Filter::All => self.allocations(LIST_ALL, []),
+            Filter::Pool(pool) => self.allocations(LIST_POOL, [pool.0]),
+            Filter::Owner(owner) => self.allocations(LIST_OWNER, [owner]),
+            Filter::ExpiredAt(now_ms) => self.allocations(LIST_EXPIRED, [Whole(now_ms)]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_as_their_addresses_do() {
+        let addresses = [0, 1, 0xff, 0x100, 1 << 64, u128::MAX - 1, u128::MAX];
+        assert!(addresses.is_sorted_by_key(|address| key(*address).0));
+        assert!(addresses.into_iter().all(|address| key(address).value() == address));
+    }
+
+    #[test]
+    fn every_look_up_is_served_by_an_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        for sql in [LIST_ALL, LIST_POOL, LIST_OWNER, LIST_EXPIRED, FREE_FROM, PREFIX_UP_TO] {
+            // A plan needs no values: parameters that are not bound are NULL.
+            let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().unwrap() {
+                let step: String = row.get(3).unwrap();
+                assert!(step.contains("USING") && !step.contains("TEMP"), "{sql}: {step}");
             }
         }
     }

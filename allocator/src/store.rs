@@ -6,10 +6,10 @@
 //! Free space is kept as spans by their *last* address. Taking the lowest address of a span, the usual case, and giving
 //! it back then change one value in place and move no key.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::Family;
-use crate::allocator::Allocation;
 use crate::error::Result;
 use crate::pool::Prefix;
 use crate::span::Span;
@@ -31,13 +31,28 @@ pub struct Pool {
     pub allocated: u64,
 }
 
-/// Who holds an address, and until when.
+/// An address that is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holding {
-    /// The owner, byte for byte.
+pub struct Allocation {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// The address.
+    pub address: IpAddr,
+    /// Who holds it.
     pub owner: Arc<str>,
     /// The first millisecond at which the lease is over; `None` for an allocation without end.
     pub expires_ms: Option<u64>,
+}
+
+/// Who holds an address, as seen by one owner: nobody is told another one's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// It is free, or not allocatable.
+    Nobody,
+    /// The owner that asks, byte for byte.
+    Owner,
+    /// Some other owner.
+    Other,
 }
 
 /// What a transaction is going to do.
@@ -69,7 +84,7 @@ pub enum Filter<'a> {
 /// [`Error::Busy`](crate::Error::Busy), [`Error::Storage`](crate::Error::Storage) or, from `commit` alone,
 /// [`Error::UnknownOutcome`](crate::Error::UnknownOutcome).
 pub trait Store {
-    /// Opens a transaction, none being open.
+    /// Opens a transaction, after rolling back one that could not be rolled back before.
     fn begin(&mut self, access: Access) -> Result<()>;
     /// Makes the transaction's changes last. Also when it fails, no transaction is open afterwards.
     fn commit(&mut self) -> Result<()>;
@@ -111,8 +126,8 @@ pub trait Store {
     /// Removes the free span that ends at `last`.
     fn remove_free(&mut self, pool: PoolId, last: u128) -> Result<()>;
 
-    /// Who holds an address.
-    fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>>;
+    /// Who holds an address, as seen by `owner`.
+    fn holder(&mut self, pool: PoolId, address: u128, owner: &str) -> Result<Holder>;
     /// Adds an allocation of an address that nobody holds.
     fn insert_allocation(&mut self, pool: PoolId, address: u128, owner: &str, expires_ms: Option<u64>) -> Result<()>;
     /// Changes when an allocation ends.

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use common::{address, drain, seen, spec, with_pools};
-use poolproof_allocator::store::{Access, Filter, Holding, Pool, PoolId, Store};
+use poolproof_allocator::store::{Access, Filter, Holder, Pool, PoolId, Store};
 use poolproof_allocator::{
     Allocation, Allocator, Error, ErrorKind, Family, MemoryStore, PoolShape, Prefix, Request, Result, Span,
 };
@@ -69,7 +69,7 @@ impl Store for Faulty {
         fn free_from(&mut self, pool: PoolId, address: u128) -> Result<Option<Span>>;
         fn put_free(&mut self, pool: PoolId, span: Span) -> Result<()>;
         fn remove_free(&mut self, pool: PoolId, last: u128) -> Result<()>;
-        fn holding(&mut self, pool: PoolId, address: u128) -> Result<Option<Holding>>;
+        fn holder(&mut self, pool: PoolId, address: u128, owner: &str) -> Result<Holder>;
         fn insert_allocation(&mut self, pool: PoolId, address: u128, owner: &str, end_ms: Option<u64>) -> Result<()>;
         fn set_expiry(&mut self, pool: PoolId, address: u128, expires_ms: u64) -> Result<()>;
         fn remove_allocation(&mut self, pool: PoolId, address: u128) -> Result<()>;

@@ -184,6 +184,36 @@ fn discreet_a_failure_names_no_path_but_keeps_its_cause() {
 }
 
 #[test]
+fn classified_a_commit_that_fails_has_an_unknown_outcome_and_leaves_nothing_open() {
+    let (_folder, path) = fresh();
+    let mut allocator = with_pools(Allocator::open(&path).unwrap());
+    let before = seen(&mut allocator);
+    // A deferred foreign key is the one thing that makes SQLite refuse at COMMIT, whatever the disk does.
+    let refuse = "CREATE TABLE dangling (pool REFERENCES pool (id) DEFERRABLE INITIALLY DEFERRED); \
+                  CREATE TRIGGER refuse AFTER INSERT ON allocation BEGIN INSERT INTO dangling VALUES (99); END";
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(refuse).unwrap();
+    let error = any(&mut allocator, "a", "p0").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnknownOutcome);
+    assert!(error.source().is_some());
+    allocator.begin().unwrap();
+    any(&mut allocator, "a", "p0").unwrap();
+    assert_eq!(kind(allocator.commit()), ErrorKind::UnknownOutcome);
+    connection.execute_batch("DROP TRIGGER refuse").unwrap();
+    assert_eq!(seen(&mut allocator), before);
+    assert_eq!(drain(&mut allocator, "p0").len(), 5);
+}
+
+#[test]
+fn total_any_busy_timeout_is_accepted() {
+    let (_folder, path) = fresh();
+    for busy_timeout in [Duration::ZERO, Duration::MAX] {
+        let options = SqliteOptions { busy_timeout, ..SqliteOptions::default() };
+        Allocator::open_with(&path, options).unwrap();
+    }
+}
+
+#[test]
 fn classified_damage_is_storage_and_undoes_the_call() {
     let (_folder, path) = fresh();
     let mut allocator = with_pools(Allocator::open(&path).unwrap());

@@ -166,27 +166,23 @@ impl Model {
             return Err(ErrorKind::Invalid);
         }
         let expires_ms = ttl_ms.map(|ttl_ms| self.expiry(ttl_ms)).transpose()?;
-        for (pool, address) in requests {
-            let pool = self.pool(*pool)?;
-            if address.is_some_and(|one| one >= size(pool.prefix)) {
-                return Err(ErrorKind::Invalid);
+        let mut granted = vec![0; requests.len()];
+        for (request, granted) in requests.iter().zip(&mut granted) {
+            let pool = self.pool(request.0)?;
+            if let Some(one) = request.1 {
+                match pool.held.get(&one) {
+                    _ if !pool.allocatable.contains(&one) => return Err(ErrorKind::Invalid),
+                    Some(_) => return Err(ErrorKind::Conflict),
+                    None => pool.held.insert(one, (owner, expires_ms)),
+                };
+                *granted = one;
             }
         }
-        let mut granted = vec![0; requests.len()];
-        let named = |position: &usize| requests[*position].1.is_some();
-        let (named, any): (Vec<_>, Vec<_>) = (0..requests.len()).partition(named);
-        for position in named.into_iter().chain(any) {
-            let (pool, address) = requests[position];
-            let pool = self.pool(pool)?;
+        for (request, granted) in requests.iter().zip(&mut granted).filter(|(request, _)| request.1.is_none()) {
+            let pool = self.pool(request.0)?;
             let free = |one: &u8| !pool.held.contains_key(one);
-            let one = match address {
-                Some(one) if !pool.allocatable.contains(&one) => return Err(ErrorKind::Invalid),
-                Some(one) if !free(&one) => return Err(ErrorKind::Conflict),
-                Some(one) => one,
-                None => pool.allocatable.iter().copied().find(free).ok_or(ErrorKind::Exhausted)?,
-            };
-            pool.held.insert(one, (owner, expires_ms));
-            granted[position] = one;
+            *granted = pool.allocatable.iter().copied().find(free).ok_or(ErrorKind::Exhausted)?;
+            pool.held.insert(*granted, (owner, expires_ms));
         }
         let address = |((pool, _), one): (&(usize, _), u8)| at(first(self.pools[pool].prefix), one);
         let granted: Vec<_> = requests.iter().zip(granted).map(address).collect();
