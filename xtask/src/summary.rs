@@ -1,6 +1,6 @@
 //! The closing table of `cargo xtask fuzz`, its finds, and the exit status that follows from them.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,23 +136,30 @@ pub(crate) fn table(reports: &[Report]) -> String {
 
 /// Each find with its file and the command that shows it again; nothing when there are none.
 pub(crate) fn finds(reports: &[Report]) -> String {
+    reports
+        .iter()
+        .filter(|report| report.found_something())
+        .map(finds_of)
+        .collect()
+}
+
+fn finds_of(report: &Report) -> String {
+    let Report {
+        target, verdict, ..
+    } = report;
+    if report.finds.is_empty() {
+        return format!(
+            "\n{verdict} in {target}\n  \
+             The address sanitizer may save the input: `cargo xtask fuzz --target {target}` with a nightly toolchain.\n"
+        );
+    }
     let mut text = String::new();
-    for report in reports {
-        for find in &report.finds {
-            writeln!(
-                text,
-                "\n{} in {}: {}",
-                report.verdict,
-                report.target,
-                find.artifact.display()
-            )
-            .expect("writing to a string");
-            if let Some(committed) = &find.committed {
-                writeln!(text, "  same content: {}", committed.display())
-                    .expect("writing to a string");
-            }
-            writeln!(text, "  reproduce:    {}", find.reproduce).expect("writing to a string");
+    for find in &report.finds {
+        text += &format!("\n{verdict} in {target}: {}\n", find.artifact.display());
+        if let Some(committed) = &find.committed {
+            text += &format!("  same content: {}\n", committed.display());
         }
+        text += &format!("  reproduce:    {}\n", find.reproduce);
     }
     text
 }

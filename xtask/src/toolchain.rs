@@ -60,7 +60,11 @@ impl Toolchain {
             .output()
             .context("cannot start rustc")?;
         let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{}", errors.lines().next().unwrap_or_default());
+        ensure!(
+            output.status.success(),
+            "{}",
+            errors.lines().next().unwrap_or_default()
+        );
         Self::parse(name, &String::from_utf8_lossy(&output.stdout))
     }
 
