@@ -6,3 +6,4 @@ pub mod interrupt;
 pub mod operation;
 pub mod property;
 pub mod scenario;
+pub mod sut;
