@@ -1,0 +1,293 @@
+//! The `stdio` adapter: an allocator in any language, as a process that speaks the protocol on its
+//! standard streams.
+//!
+//! The framing is [`protocol`], the supervision [`process`]; here is the life of the system: start,
+//! `initialize`, calls, reset, restart, crash, end. Whatever it does wrong ends its process, and the
+//! next reset starts another on an empty state directory, so one misbehaviour never becomes two.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::process::{self, Line, MAX_LINE, Process, Stopped};
+use super::protocol::{self, Introduction, excerpt};
+use super::{Failure, Sut};
+use crate::contract::{Contract, Limits};
+use crate::operation::{Kind, Method, Operation, Refusal, Response};
+use crate::property::{Property, Violation};
+
+/// The longest answer time that a contract is given; only the user can allow more.
+pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a system that has closed its stdout is given to exit, only to say how it ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The directory of the system's durable state, by this name in its environment.
+const STATE_DIR: &str = "POOLPROOF_STATE_DIR";
+
+/// A system on a pipe.
+pub struct Stdio {
+    introduction: Introduction,
+    channel: Channel,
+    /// Nothing has happened since the last reset.
+    untouched: bool,
+    warnings: Vec<String>,
+}
+
+impl Stdio {
+    /// Starts the command, given as words, and lets it introduce itself. `timeout` overrules the
+    /// contract.
+    pub fn start(command: Vec<String>, timeout: Option<Duration>) -> Result<Stdio, Failure> {
+        let mut channel = Channel {
+            command,
+            timeout: timeout.unwrap_or(Duration::from_millis(Contract::DEFAULT_TIMEOUT_MS)),
+            directory: state_directory()?,
+            process: None,
+            id: 0,
+            last_errors: String::new(),
+        };
+        let introduction = channel.launch()?;
+        let unknown = introduction.unknown_fields.iter();
+        let mut warnings: Vec<String> = unknown
+            .map(|field| format!("the contract field `{}` is not known here and ignored", excerpt(field.as_bytes())))
+            .collect();
+        if timeout.is_none() {
+            let asked = Duration::from_millis(introduction.contract.timeout_ms);
+            channel.timeout = asked.min(LONGEST_TIMEOUT);
+            if asked > LONGEST_TIMEOUT {
+                warnings.push(format!("the contract asks for {asked:?} an answer and is given {LONGEST_TIMEOUT:?}"));
+            }
+        }
+        Ok(Stdio { introduction, channel, untouched: true, warnings })
+    }
+
+    /// What is odd about the system but no violation, for people.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The system's name and version, as it says.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.introduction.name, self.introduction.version)
+    }
+
+    /// Starts a process; it must introduce itself as before.
+    fn launch_again(&mut self) -> Result<(), Failure> {
+        let introduction = self.channel.launch()?;
+        if introduction.contract == self.introduction.contract {
+            return Ok(());
+        }
+        self.channel.misbehaved("after a new start `initialize` gives another contract than before")
+    }
+
+    /// A process again after a restart or a crash, on the state that the last one left.
+    fn come_up_again(&mut self, after: &str) -> Result<(), Failure> {
+        self.launch_again().map_err(|failure| match failure {
+            Failure::Misbehaved(cause) => {
+                let message = format!("after {after} it does not come up again: {}", cause.message);
+                Failure::Misbehaved(Violation::new(Property::Durable, message))
+            }
+            other => other,
+        })
+    }
+
+    /// The method `reset`; a refusal is an answer.
+    fn reset_in_place(&mut self) -> Result<Result<(), Refusal>, Failure> {
+        let id = self.channel.next_id();
+        let line = self.channel.exchange("reset", &protocol::encode_reset(id))?;
+        self.channel.judged(protocol::decode_reset(id, &line))
+    }
+
+    fn can_reset(&self) -> bool {
+        self.channel.process.is_some() && self.introduction.contract.has(Method::Reset)
+    }
+}
+
+impl Sut for Stdio {
+    fn contract(&self) -> &Contract {
+        &self.introduction.contract
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        // The reset at the end of a scenario serves the next one too.
+        if self.untouched && self.channel.process.is_some() {
+            return Ok(());
+        }
+        let done = self.can_reset() && self.reset_in_place()?.is_ok();
+        if !done {
+            self.channel.end();
+            self.channel.directory = state_directory()?;
+            self.launch_again()?;
+        }
+        self.untouched = true;
+        Ok(())
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        if let Operation::Raw { line } = operation
+            && line.contains(&b'\n')
+        {
+            let message = "a raw line with a newline in it is several lines; it was not sent".to_owned();
+            return Ok(Err(Refusal { kind: Kind::Invalid, message }));
+        }
+        self.untouched = false;
+        let id = self.channel.next_id();
+        let line = self.channel.exchange(operation.method().name(), &protocol::encode(id, operation))?;
+        self.channel.judged(protocol::decode(id, operation, &line))
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.untouched = false;
+        self.channel.shut_down()?;
+        self.come_up_again("a clean restart")
+    }
+
+    fn crash(&mut self) -> Result<(), Failure> {
+        self.untouched = false;
+        self.channel.end();
+        self.come_up_again("a crash")
+    }
+
+    /// The answer to a reset must be the very next line; without that method, the end of the process
+    /// must be silent.
+    fn finish(&mut self) -> Result<(), Failure> {
+        if !self.can_reset() {
+            return self.channel.shut_down();
+        }
+        self.untouched = self.reset_in_place()?.is_ok();
+        Ok(())
+    }
+
+    fn diagnostics(&self) -> String {
+        self.channel.process.as_ref().map_or_else(|| self.channel.last_errors.clone(), Process::stderr_tail)
+    }
+}
+
+/// The process and the lines that go to and fro. Every failure ends the process.
+struct Channel {
+    command: Vec<String>,
+    timeout: Duration,
+    directory: TempDir,
+    /// `None` once it has been ended.
+    process: Option<Process>,
+    /// The number of the last request.
+    id: u64,
+    /// The end of what the last ended process wrote to stderr.
+    last_errors: String,
+}
+
+impl Channel {
+    /// Starts a process on the state directory as it is, and lets it introduce itself.
+    fn launch(&mut self) -> Result<Introduction, Failure> {
+        let [program, arguments @ ..] = self.command.as_slice() else {
+            return Err(Failure::Unable("there is no command to start".to_owned()));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments).env(STATE_DIR, self.directory.path());
+        self.process = Some(Process::start(command)?);
+        let id = self.next_id();
+        let line = self.exchange("initialize", &protocol::encode_initialize(id))?;
+        let mut introduction = self.judged(protocol::decode_initialize(id, &line))?;
+        introduction.contract.limits = Limits { raw: true, ..Limits::default() };
+        Ok(introduction)
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.id += 1;
+        self.id
+    }
+
+    /// Sends a request and waits for the next line, which must be the only one.
+    fn exchange(&mut self, method: &str, request: &[u8]) -> Result<Vec<u8>, Failure> {
+        let timeout = self.timeout;
+        let Some(process) = &mut self.process else {
+            return Err(Failure::Unable("the system has been stopped; only a reset starts it again".to_owned()));
+        };
+        let line = match process.exchange(request, Instant::now() + timeout) {
+            Ok(Line::Whole(line)) => line,
+            Ok(Line::TooLong) => {
+                return self.misbehaved(format!("`{method}` was answered by a line over {} MiB", MAX_LINE >> 20));
+            }
+            Ok(Line::Ended { rest }) => return self.ended(method, &rest),
+            Err(stopped) => return self.stopped(stopped, &format!("`{method}` was not answered within {timeout:?}")),
+        };
+        if process.unread().is_empty() {
+            return Ok(line);
+        }
+        let surplus = excerpt(process.unread());
+        self.misbehaved(format!("after the answer to `{method}` there is output nobody asked for: {surplus}"))
+    }
+
+    /// Its output has ended where an answer was due.
+    fn ended<T>(&mut self, method: &str, rest: &[u8]) -> Result<T, Failure> {
+        let until = Instant::now() + LAST_WORDS.min(self.timeout);
+        let end = match self.process.as_mut().map(|process| process.await_exit(until)) {
+            Some(Ok(status)) => process::describe(status),
+            Some(Err(Stopped::Interrupted)) => return self.stopped(Stopped::Interrupted, ""),
+            Some(Err(_)) | None => "closed its stdout and lives on".to_owned(),
+        };
+        self.end();
+        let place = match rest {
+            [] => format!("instead of answering `{method}`"),
+            rest => format!("in the middle of its answer to `{method}`: {}", excerpt(rest)),
+        };
+        let last_words = self.last_errors.lines().rfind(|line| !line.trim().is_empty()).map(str::as_bytes);
+        let last_words = last_words.map(|line| format!("; its last words: {}", excerpt(line))).unwrap_or_default();
+        Err(Failure::total(format!("the system {end} {place}{last_words}")))
+    }
+
+    /// A wait has ended without what was waited for.
+    fn stopped<T>(&mut self, stopped: Stopped, lateness: &str) -> Result<T, Failure> {
+        self.end();
+        Err(match stopped {
+            Stopped::Late => Failure::total(lateness),
+            Stopped::Interrupted => Failure::Interrupted,
+            Stopped::Broken(error) => Failure::Unable(format!("cannot talk to the system: {error}")),
+        })
+    }
+
+    fn judged<T>(&mut self, decoded: Result<T, Violation>) -> Result<T, Failure> {
+        decoded.map_err(|violation| {
+            self.end();
+            Failure::Misbehaved(violation)
+        })
+    }
+
+    fn misbehaved<T>(&mut self, message: impl Into<String>) -> Result<T, Failure> {
+        self.end();
+        Err(Failure::total(message))
+    }
+
+    /// Kills what runs and keeps its last words.
+    fn end(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // There is nothing to be done about the dead that cannot be reaped.
+            let _ = process.end();
+            self.last_errors = process.stderr_tail();
+        }
+    }
+
+    /// Closes stdin and waits for the exit, which must be clean and without a word.
+    fn shut_down(&mut self) -> Result<(), Failure> {
+        let timeout = self.timeout;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let ended = process.finish(&[], Instant::now() + timeout, MAX_LINE);
+        let output = excerpt(process.unread());
+        match ended {
+            Ok(_) if !output.is_empty() => self.misbehaved(format!("there is output nobody asked for: {output}")),
+            Ok(Some(status)) if !status.success() => {
+                let end = process::describe(status);
+                self.misbehaved(format!("the system {end} when its stdin was closed; a clean exit has status 0"))
+            }
+            Ok(_) => {
+                self.end();
+                Ok(())
+            }
+            Err(stopped) => self.stopped(stopped, &format!("it does not exit within {timeout:?} of its stdin's end")),
+        }
+    }
+}
+
+fn state_directory() -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
+    made.map_err(|error| Failure::Unable(format!("cannot make a temporary directory: {error}")))
+}
