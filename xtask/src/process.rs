@@ -16,8 +16,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How often a child is looked after: well below what a person notices.
 const POLL: Duration = Duration::from_millis(20);
-/// How long a child may take to end after an interrupt, before it is killed.
-const GRACE: Duration = Duration::from_secs(10);
+/// A child that is to end gets a signal this often. Once would not do: a process that it starts at that very moment
+/// can miss the signal.
+const SIGNAL_INTERVAL: Duration = Duration::from_secs(1);
+/// So many of the signals are interrupts, which leave it time to clean up; those that follow kill.
+const INTERRUPTS: u32 = 10;
 
 /// Set once Ctrl-C was pressed, or a termination signal came.
 #[derive(Clone, Default)]
@@ -99,30 +102,28 @@ fn spawn(command: &mut Command) -> Result<Child> {
 fn wait(child: &mut Child, limit: Duration, interrupt: &Interrupt) -> Result<Ended> {
     let group = Pid::from_child(child);
     let start = Instant::now();
-    let mut stopped: Option<(Stop, Instant)> = None;
+    let mut stop = None;
+    let (mut stopping_since, mut signals) = (start, 0);
     loop {
         if let Some(status) = child
             .try_wait()
             .context("cannot wait for a child process")?
         {
-            return Ok(Ended {
-                status,
-                stop: stopped.map(|(stop, _)| stop),
-            });
+            return Ok(Ended { status, stop });
         }
-        // A child that ends just now makes signals fail; the next round sees its end.
-        match stopped {
-            None => {
-                stopped =
-                    reason_to_stop(start, limit, interrupt).map(|stop| (stop, Instant::now()));
-                if stopped.is_some() {
-                    _ = kill_process_group(group, Signal::INT);
-                }
-            }
-            Some((_, since)) if since.elapsed() > GRACE => {
-                _ = kill_process_group(group, Signal::KILL)
-            }
-            Some(_) => {}
+        if stop.is_none() {
+            stop = reason_to_stop(start, limit, interrupt);
+            stopping_since = Instant::now();
+        }
+        if stop.is_some() && stopping_since.elapsed() >= SIGNAL_INTERVAL * signals {
+            let signal = if signals < INTERRUPTS {
+                Signal::INT
+            } else {
+                Signal::KILL
+            };
+            // Fails for a child that ends just now; the next round sees its end.
+            _ = kill_process_group(group, signal);
+            signals += 1;
         }
         thread::sleep(POLL);
     }
