@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow};
 
 use super::arguments::{Explain, Format, Shrink};
 use super::{print, publish, start, write_whole};
+use poolproof::engine::examine::Examiner;
 use poolproof::engine::minimise::{default_limit, minimise};
 use poolproof::engine::replay::read_one;
-use poolproof::engine::run::{Judged, Runner, Unwatched, Watch};
+use poolproof::engine::run::{Judged, Runner, Watch};
 use poolproof::operation::{Answer, Response};
 use poolproof::property::Verdict;
 use poolproof::report::{Report, Reported};
@@ -24,11 +25,11 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     };
     let started = Instant::now();
     let mut report = Report::new(&common.sut, None);
-    let mut runner = Runner::new(sut.as_ref());
-    let run = runner.run(sut.as_mut(), &entry.scenario, &mut Unwatched).map_err(|failure| anyhow!("{failure}"))?;
+    let mut examiner = Examiner::thorough(sut.as_ref());
+    let run = examiner.examine(sut.as_mut(), &entry.scenario).map_err(|failure| anyhow!("{failure}"))?;
     report.scenarios = 1;
     report.operations = run.operations;
-    report.coverage = runner.model.coverage.clone();
+    report.coverage = examiner.runner.model.coverage.clone();
     let Some(finding) = run.finding else {
         report.missing.push(format!("{} breaks nothing here, so there is nothing to shrink", entry.path.display()));
         report.settle();

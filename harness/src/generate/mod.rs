@@ -11,6 +11,7 @@ mod lines;
 mod names;
 mod pools;
 mod steps;
+mod tour;
 
 use fastrand::Rng;
 
@@ -18,6 +19,7 @@ use crate::contract::Contract;
 use crate::operation::Text;
 use crate::scenario::{Scenario, Step};
 use pools::DrawnPool;
+pub use tour::tour;
 use steps::Weights;
 
 /// Draws scenarios for systems with one contract.
@@ -114,10 +116,10 @@ impl Generator {
 
     fn shape(&self, rng: &mut Rng) -> Shape {
         let owners = 1 + rng.usize(..4);
-        let odd_names = rng.u8(..4) == 0;
+        let odd_owners = chance(6, rng);
         Shape {
             pools: pools::draw(&self.contract, rng),
-            owners: (0..owners).map(|index| names::owner(index, odd_names, rng)).collect(),
+            owners: names::owners(owners, odd_owners, rng),
             weights: Weights::draw(&self.contract, rng),
             leases_of_16: *pick(&[0, 4, 12, 16], rng),
             odd_of_16: *pick(&[0, 0, 1, 4], rng),

@@ -38,10 +38,9 @@ const HUGE_V6: [(u128, u8); 4] = [(0xfd00 << 112, 64), (0x2001_0db8 << 96, 32), 
 /// One to three pools with distinct names; disjoint where the contract wants that.
 pub(super) fn draw(contract: &Contract, rng: &mut Rng) -> Vec<DrawnPool> {
     let count = *pick(&[1, 1, 1, 2, 2, 3], rng);
-    let odd_names = chance(2, rng);
+    let odd_names = chance(3, rng);
     let mut pools: Vec<DrawnPool> = Vec::with_capacity(count);
-    for index in 0..count {
-        let name = names::pool(index, odd_names, rng);
+    for name in names::pools(count, odd_names, rng) {
         let pool = one(contract, name, rng);
         let clashes = |other: &DrawnPool| other.family == pool.family && other.prefix.overlaps(pool.prefix);
         // Overlaps are worth a try now and then, whatever the contract says of them.

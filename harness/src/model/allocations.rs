@@ -415,7 +415,11 @@ impl Model {
         let (span, layout) = (grant.span(), &pool.layout);
         let held = pool.get(span.first).filter(|held| held.last == span.last && layout.family == grant.family());
         let Some(held) = held else {
-            refuse(Kind::NotFound, property, "nobody holds it");
+            // Where releasing what nobody holds is fine, it is not to be refused; but the protocol
+            // lets an expired or a reserved address be `not_found` all the same.
+            if !lenient || !layout.allows(span) || self.contract.clock != Clock::None {
+                refuse(Kind::NotFound, property, "nobody holds it");
+            }
             let outside = layout.family != grant.family() || !layout.prefix.covers(span);
             if outside || matches!(grant, Grant::Block(_)) {
                 reasons.push(Reason::may(Kind::Invalid));

@@ -15,6 +15,8 @@
 
 mod passes;
 
+pub use passes::with_small_pools;
+
 use crate::address::parse_prefix;
 use crate::operation::Operation;
 use crate::scenario::{Scenario, Step};

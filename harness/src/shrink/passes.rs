@@ -281,6 +281,21 @@ fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
     shorter.flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok())).map(|net| net.trunc()).collect()
 }
 
+/// The same scenario with every prefix of more than 256 addresses cut to that many, or `None` where
+/// there is none so large.
+pub fn with_small_pools(scenario: &Scenario) -> Option<Scenario> {
+    let created = scenario.steps.iter().filter_map(|step| match step {
+        Step::Call(Operation::CreatePool { prefix, .. }) => parse_prefix(prefix),
+        _ => None,
+    });
+    let large: Vec<IpNet> = created.filter(|prefix| prefix.max_prefix_len() - prefix.prefix_len() > 8).collect();
+    let cut = |smaller: Scenario, old: &IpNet| match IpNet::new(old.network(), old.max_prefix_len() - 8) {
+        Ok(new) => moved_pool(&smaller, *old, new),
+        Err(_) => smaller,
+    };
+    (!large.is_empty()).then(|| large.iter().fold(scenario.clone(), cut))
+}
+
 /// Moves every address text within `old` to the same distance from the nearer end of `new`.
 fn moved_pool(best: &Scenario, old: IpNet, new: IpNet) -> Scenario {
     let mut candidate = best.clone();
