@@ -109,14 +109,14 @@ impl Span {
         Count::of_span(self)
     }
 
-    /// How many blocks of `2^host_bits` addresses lie wholly within, each on its own boundary.
+    /// How many blocks of `2^host_bits` addresses lie wholly within, each on its own boundary. At most `u128::MAX`.
     pub fn aligned_blocks(self, host_bits: u8) -> u128 {
         if host_bits >= 128 {
             return u128::from(self.first == 0 && self.last == u128::MAX);
         }
         let mask = (1u128 << host_bits) - 1;
         let first_block = (self.first >> host_bits) + u128::from(self.first & mask != 0);
-        let past_last = (self.last >> host_bits) + u128::from(self.last & mask == mask);
+        let past_last = (self.last >> host_bits).saturating_add(u128::from(self.last & mask == mask));
         past_last.saturating_sub(first_block)
     }
 }

@@ -2,8 +2,13 @@
 
 pub mod address;
 pub mod contract;
+pub mod engine;
+pub mod generate;
 pub mod interrupt;
+pub mod model;
 pub mod operation;
 pub mod property;
+pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod sut;

@@ -5,6 +5,7 @@
 //! [`Written`] addresses. Both have the same shape, so it is declared once and resolved with
 //! [`Operation::resolve`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -370,7 +371,7 @@ pub struct Refusal {
     /// The kind of failure.
     pub kind: Kind,
     /// The text for people.
-    pub message: String,
+    pub message: Cow<'static, str>,
 }
 
 /// The kinds of failure of the protocol.

@@ -1,3 +1,67 @@
-//! Developer tasks.
+//! `cargo xtask`: the tasks of a developer and of CI, one file a command.
+//!
+//! Written in Rust, and not as a Makefile or shell, so that whoever can build Poolproof can run them: nothing else has
+//! to be installed, and what is missing is installed or named. Continuous integration runs `.ci/run`, which calls these.
 
-fn main() {}
+mod bench;
+mod fuzz;
+mod libfuzzer;
+mod process;
+mod summary;
+mod test;
+mod toolchain;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit status when a task ran and found something: a failing test, a crashing input.
+const FOUND: u8 = 1;
+/// Exit status when a task could not do its work; clap uses the same one for wrong arguments.
+const CANNOT_RUN: u8 = 2;
+
+/// Poolproof's developer tasks
+///
+/// Exit status: 0 all is well, 1 something failed or was found, 2 the task could not run.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", verbatim_doc_comment)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Test(test::Arguments),
+    Fuzz(fuzz::Arguments),
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(CANNOT_RUN)
+    })
+}
+
+/// The repository's top folder: every task runs there, wherever it was called from.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("xtask/ lies in the repository")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_declared_consistently() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -7,6 +7,7 @@
 
 mod parse;
 mod print;
+mod spell;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::operation::{Operation, Text};
 
 pub use parse::{ParseError, parse};
 pub use print::print;
+pub use spell::spell;
 
 /// The first line of every scenario text.
 pub const HEADER: &str = "poolproof scenario 1";

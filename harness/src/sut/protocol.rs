@@ -234,14 +234,14 @@ impl Envelope<'_> {
         let name = self.text(data, "kind")?;
         let kind = Kind::from_name(name);
         if kind == Kind::Unlisted {
-            return Ok(Refusal { kind, message: format!("{}: {message}", excerpt(name.as_bytes())) });
+            return Ok(Refusal { kind, message: format!("{}: {message}", excerpt(name.as_bytes())).into() });
         }
         let right = match kind {
             Kind::Invalid => matches!(code, -32602 | -32700 | -32600),
             _ => code == -32000,
         };
         if right {
-            return Ok(Refusal { kind, message: message.to_owned() });
+            return Ok(Refusal { kind, message: message.to_owned().into() });
         }
         Err(self.breaks(Property::Classified, &format!("code {code} does not go with kind `{kind}`")))
     }

@@ -126,7 +126,7 @@ impl Sut for Stdio {
             && line.contains(&b'\n')
         {
             let message = "a raw line with a newline in it is several lines; it was not sent".to_owned();
-            return Ok(Err(Refusal { kind: Kind::Invalid, message }));
+            return Ok(Err(Refusal { kind: Kind::Invalid, message: message.into() }));
         }
         self.untouched = false;
         let id = self.channel.next_id();

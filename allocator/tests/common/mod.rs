@@ -1,0 +1,61 @@
+//! What the test suites share: short spellings, and what everybody can see of an allocator.
+
+#![allow(dead_code, unreachable_pub, reason = "each suite uses its part")]
+
+use std::net::IpAddr;
+
+use poolproof_allocator::store::Store;
+use poolproof_allocator::{
+    Allocation, Allocator, ErrorKind, PoolSpec, Request, Result, Usage, parse_address, parse_prefix,
+};
+
+pub fn address(text: &str) -> IpAddr {
+    parse_address(text).unwrap()
+}
+
+pub fn spec(prefix: &str) -> PoolSpec {
+    PoolSpec::new(parse_prefix(prefix).unwrap())
+}
+
+/// The pools that most tests use: p0 hands out 10.0.0.2 to .6, p1 fd00::1 to ::3.
+pub fn with_pools<S: Store>(mut allocator: Allocator<S>) -> Allocator<S> {
+    allocator.create_pool("p0", &spec("10.0.0.0/29").with_gateway(address("10.0.0.1"))).unwrap();
+    allocator.create_pool("p1", &spec("fd00::/126")).unwrap();
+    allocator
+}
+
+/// Allocates any address of a pool.
+pub fn any<S: Store>(allocator: &mut Allocator<S>, owner: &str, pool: &str) -> Result<String> {
+    let granted = allocator.allocate(owner, &[Request::any(pool)], None)?;
+    Ok(granted.addresses[0].to_string())
+}
+
+/// Allocates a given address of a pool.
+pub fn named<S: Store>(allocator: &mut Allocator<S>, owner: &str, pool: &str, text: &str) -> Result<String> {
+    let granted = allocator.allocate(owner, &[Request::named(pool, address(text))], None)?;
+    Ok(granted.addresses[0].to_string())
+}
+
+/// Allocates until the pool is exhausted.
+pub fn drain<S: Store>(allocator: &mut Allocator<S>, pool: &str) -> Vec<String> {
+    let mut drained = Vec::new();
+    loop {
+        match any(allocator, "drain", pool) {
+            Ok(address) => drained.push(address),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Exhausted);
+                return drained;
+            }
+        }
+    }
+}
+
+/// Everything that can be seen of p0, p1 and the clock.
+pub fn seen<S: Store>(allocator: &mut Allocator<S>) -> (Vec<Allocation>, [Option<Usage>; 2], u64) {
+    let usage = ["p0", "p1"].map(|pool| allocator.usage(pool).ok());
+    (allocator.list(None).unwrap(), usage, allocator.now_ms().unwrap())
+}
+
+pub fn kind<T: std::fmt::Debug>(answer: Result<T>) -> ErrorKind {
+    answer.unwrap_err().kind()
+}

@@ -1,0 +1,143 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use poolproof::generate::Generator;
+use poolproof::property::Property;
+
+/// Fuzzing and property testing for allocators of IP addresses and prefixes.
+///
+/// Exit codes: 0 every property held and everything was exercised; 1 a property is violated;
+/// 2 cannot run; 3 unknown: nothing was violated, but something was never exercised.
+#[derive(Debug, Parser)]
+#[command(name = "poolproof", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Draw scenarios, run them on a system, judge every answer
+    Check(Check),
+    /// Run scenarios from files and folders, as written
+    Replay(Replay),
+    /// Make a failing scenario small
+    Shrink(Shrink),
+    /// Print each step with what the system answered and what the model allowed
+    Explain(Explain),
+    /// List the systems that can be put under test
+    Suts(List),
+    /// List the properties, what each promises and which weakness it answers
+    Properties(List),
+}
+
+/// What every command that runs a system takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The system under test: sqlite, sqlite:PATH, memory, 'stdio:COMMAND ARG…', cni:PLUGIN
+    #[arg(long, default_value = "sqlite", value_name = "SUT")]
+    pub(crate) sut: String,
+    /// Form of the report; json is one object as the last line of stdout
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+    /// Write the report as JUnit's XML into this file, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Text for people
+    Human,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// How long: 30s, 5m, 1h [default: 30s]
+    #[arg(long, value_parser = time, conflicts_with = "runs")]
+    pub(crate) time: Option<Duration>,
+    /// How many scenarios, instead of a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) runs: Option<u64>,
+    /// Decides everything that is drawn [default: another one each time; it is printed]
+    #[arg(long, value_name = "S", value_parser = seed)]
+    pub(crate) seed: Option<u64>,
+    /// Steps a scenario, at most
+    #[arg(long, value_name = "N", default_value_t = Generator::DEFAULT_MAX_STEPS as u64,
+          value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) steps: u64,
+    /// Only violations of these properties count
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
+    pub(crate) property: Vec<Property>,
+    /// Go on after a violation; each property is reported once
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Folder for counterexamples
+    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
+    pub(crate) save: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// Scenario files; of folders, every *.scenario below
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shrink {
+    /// A scenario that fails
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write the small scenario into this file [default: only print it]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A scenario
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 30s, 5m or 1h"))?;
+    if time.is_zero() { Err("the time must be longer than nothing".to_owned()) } else { Ok(time) }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|error| format!("{error}; a seed is a whole number below 2^64, decimal or 0x…"))
+}
+
+fn property(name: &str) -> Result<Property, String> {
+    let property = Property::from_name(name).ok_or("there is no such property; `poolproof properties` lists them")?;
+    match property.checked_by() {
+        Some(_) => Ok(property),
+        None => Err(format!("no engine checks `{name}` yet; `poolproof properties` says which are checked")),
+    }
+}

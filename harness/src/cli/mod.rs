@@ -1,0 +1,97 @@
+//! Arguments, and what is common to all commands: the system, the report's form, the exit code.
+//!
+//! Exit codes: 0 pass, 1 violated, 2 cannot run, 3 unknown.
+
+mod arguments;
+mod campaign;
+mod catalogue;
+mod progress;
+mod single;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow};
+use clap::Parser;
+
+use arguments::{Arguments, Command, Common, Format};
+use poolproof::property::Verdict;
+use poolproof::report::{Report, human, json, junit};
+use poolproof::sut::{Failure, Sut, spec};
+use poolproof::interrupt;
+
+/// The exit code for what cannot be run.
+const CANNOT_RUN: u8 = 2;
+
+/// Parses the arguments and runs the command.
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = catch_signals().and_then(|()| run(arguments));
+    match done {
+        Ok(verdict) => ExitCode::from(verdict.exit_code()),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(CANNOT_RUN),
+        Err(error) => {
+            eprintln!("poolproof: {error:#}");
+            ExitCode::from(CANNOT_RUN)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Verdict> {
+    match arguments.command {
+        Command::Check(check) => campaign::check(&check),
+        Command::Replay(replay) => campaign::replay(&replay),
+        Command::Shrink(shrink) => single::shrink(&shrink),
+        Command::Explain(explain) => single::explain(&explain),
+        Command::Suts(list) => catalogue::suts(list.format),
+        Command::Properties(list) => catalogue::properties(list.format),
+    }
+}
+
+/// Ctrl-C and termination end every loop soon; what was found so far is reported, and everything is
+/// cleaned up on the ordinary way out.
+fn catch_signals() -> Result<()> {
+    ctrlc::set_handler(interrupt::request).context("cannot watch for Ctrl-C")
+}
+
+/// Starts the system, or tells why not. A system that misbehaves while it starts is a finding.
+fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
+    match spec::start(&common.sut) {
+        Ok(sut) => Ok(Ok(sut)),
+        Err(Failure::Misbehaved(violation)) => Ok(Err(Report::of_start(&common.sut, violation))),
+        Err(failure) => Err(anyhow!("{failure}")),
+    }
+}
+
+/// Prints the report in the form that was asked for, and writes JUnit's.
+fn publish(report: &Report, common: &Common) -> Result<Verdict> {
+    if let Some(path) = &common.junit {
+        let xml = junit::render(report).context("cannot write the report as JUnit's XML")?;
+        write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match common.format {
+        Format::Human => print(&human::render(report))?,
+        Format::Json => print(&format!("{}\n", json::render(report)))?,
+    }
+    Ok(report.verdict)
+}
+
+/// Replaces a file as a whole.
+fn write_whole(path: &Path, content: &str) -> io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    fs::write(&partial, content)?;
+    fs::rename(&partial, path)
+}
+
+/// Prints to stdout; a closed pipe is an error, not a panic.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,54 @@
+//! A progress bar on stderr, where that is a terminal.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use poolproof::engine::Progress;
+use poolproof::engine::check::Budget;
+
+/// How often the bar is drawn again.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// A bar that shows how much of the budget is used. It hides itself where stderr is no terminal.
+pub(super) struct Bar {
+    bar: ProgressBar,
+    budget: Budget,
+    started: Instant,
+    drawn: Instant,
+}
+
+impl Bar {
+    pub(super) fn of(budget: Budget) -> Bar {
+        let length = match budget {
+            Budget::Time(time) => time.as_millis() as u64,
+            Budget::Runs(runs) => runs,
+        };
+        let style = ProgressStyle::with_template("[{elapsed_precise}] {wide_bar} {msg}");
+        let bar = ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Bar { bar, budget, started: Instant::now(), drawn: Instant::now() }
+    }
+}
+
+impl Progress for Bar {
+    fn advanced(&mut self, scenarios: u64, operations: u64, violations: usize) {
+        if self.bar.is_hidden() || self.drawn.elapsed() < PERIOD {
+            return;
+        }
+        self.drawn = Instant::now();
+        self.bar.set_position(match self.budget {
+            Budget::Time(_) => self.started.elapsed().as_millis() as u64,
+            Budget::Runs(_) => scenarios,
+        });
+        self.bar.set_message(format!("{scenarios} scenarios, {operations} operations, {violations} violations"));
+    }
+
+    fn began(&mut self, what: &str) {
+        self.bar.println(what);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

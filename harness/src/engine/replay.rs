@@ -1,0 +1,124 @@
+//! `replay`: runs scenarios from files and folders, as written.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::Progress;
+use super::counterexample::EXTENSION;
+use super::minimise::Minimal;
+use super::run::{Runner, Unwatched};
+use crate::interrupt;
+use crate::report::{Report, Reported};
+use crate::scenario::{Scenario, parse};
+use crate::sut::{Failure, Sut};
+
+/// The largest file that is taken for a scenario, in bytes.
+const LARGEST_FILE: u64 = 16 << 20;
+
+/// A scenario from a file.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// What it says.
+    pub scenario: Scenario,
+}
+
+/// Reads files, and folders with all below them: there, every file named `*.scenario`. In order of
+/// names, so that runs are alike.
+///
+/// # Errors
+///
+/// What cannot be read or is no scenario, with its path; or that nothing was there.
+pub fn read(paths: &[PathBuf]) -> Result<Vec<Entry>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, true, &mut files).map_err(|error| Failure::Unable(format!("{}: {error}", path.display())))?;
+    }
+    if files.is_empty() {
+        let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        let message = format!("no scenarios in {}: files there must end in .{EXTENSION}", shown.join(", "));
+        return Err(Failure::Unable(message));
+    }
+    files.into_iter().map(|path| read_one(&path)).collect()
+}
+
+/// Reads one scenario.
+///
+/// # Errors
+///
+/// What cannot be read or is no scenario, with its path, line and column.
+pub fn read_one(path: &Path) -> Result<Entry, Failure> {
+    let unable = |what: String| Failure::Unable(format!("{}: {what}", path.display()));
+    let size = fs::metadata(path).map_err(|error| unable(error.to_string()))?.len();
+    if size > LARGEST_FILE {
+        return Err(unable(format!("{size} bytes are too many for a scenario; {LARGEST_FILE} are allowed")));
+    }
+    let bytes = fs::read(path).map_err(|error| unable(error.to_string()))?;
+    let source = String::from_utf8(bytes)
+        .map_err(|error| unable(format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1)))?;
+    let scenario = parse(&source).map_err(|error| unable(error.to_string()))?;
+    Ok(Entry { path: path.to_owned(), scenario })
+}
+
+/// Named files count whatever their name; in folders only scenarios do.
+fn collect(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    if !fs::metadata(path)?.is_dir() {
+        if is_named || path.extension().is_some_and(|extension| extension == EXTENSION) {
+            files.push(path.to_owned());
+        }
+        return Ok(());
+    }
+    let mut entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    entries.sort();
+    entries.iter().try_for_each(|entry| collect(entry, false, files))
+}
+
+/// Runs each entry once. Goes on after a violation. The verdict is *unknown* when some entry had no
+/// call that this system could be sent.
+///
+/// # Errors
+///
+/// What the harness itself could not do.
+pub fn replay(
+    sut: &mut dyn Sut,
+    name: &str,
+    entries: &[Entry],
+    progress: &mut dyn Progress,
+) -> Result<Report, Failure> {
+    let mut runner = Runner::new(sut);
+    let mut report = Report::new(name, None);
+    let mut missing = Vec::new();
+    let started = Instant::now();
+    for entry in entries {
+        let run = match runner.run(sut, &entry.scenario, &mut Unwatched) {
+            Ok(run) => run,
+            Err(Failure::Interrupted) => break,
+            Err(other) => return Err(other),
+        };
+        report.scenarios += 1;
+        report.operations += run.operations;
+        report.skipped += run.skipped;
+        progress.advanced(report.scenarios, report.operations, report.violations.len());
+        let all_skipped = run.skipped >= entry.scenario.steps.len() as u64;
+        if let Some(finding) = run.finding {
+            let (scenario, violation) = (entry.scenario.clone(), finding.violation);
+            let as_written = Minimal { scenario, violation, executions: 0, is_cut_short: false };
+            let reported = Reported::new(as_written, report.scenarios, &entry.path, name);
+            report.add(reported.with_diagnostics(sut.diagnostics()));
+        } else if all_skipped {
+            missing.push(format!("{}: no step that this system has", entry.path.display()));
+        }
+    }
+    report.is_interrupted = interrupt::requested();
+    if report.is_interrupted {
+        missing.push(format!("{} of {} scenarios were not run", entries.len() as u64 - report.scenarios, entries.len()));
+    }
+    report.seconds = started.elapsed().as_secs_f64();
+    report.coverage = runner.model.coverage.clone();
+    report.missing = missing;
+    report.settle();
+    Ok(report)
+}

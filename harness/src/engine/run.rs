@@ -1,0 +1,447 @@
+//! One scenario on one system, judged step by step.
+//!
+//! Every engine runs scenarios through [`Runner::run`]: it resolves symbolic operands, sends each
+//! call, hands call and answer to the model, and stops at the first violation. After the last step
+//! it looks at the whole state once more. Steps that the system's contract does not have, or whose
+//! operands do not resolve, are skipped and counted.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use smallvec::smallvec;
+
+use super::panics;
+use crate::address::Grant;
+use crate::contract::{Clock, Repeat};
+use crate::interrupt;
+use crate::model::Model;
+use crate::operation::{
+    Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written,
+};
+use crate::property::{Property, Violation};
+use crate::scenario::{GrantRef, Operand, Scenario, Step, spell};
+use crate::sut::{Failure, Sut};
+
+/// How often a `busy` call is tried again, and how long to wait in between.
+const BUSY_TRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest a step may wait for real time to pass, in milliseconds.
+const LONGEST_WAIT_MS: u64 = 2_000;
+
+/// Owners' names are cut here before a number is added to them.
+const LONGEST_NUMBERED_NAME: usize = 230;
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// The first violation, if there was one.
+    pub finding: Option<Finding>,
+    /// Calls that were judged.
+    pub operations: u64,
+    /// Steps that were not run.
+    pub skipped: u64,
+}
+
+/// A violation and where it struck.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Index of the step; the number of steps when it showed only afterwards.
+    pub step: usize,
+    /// The broken property.
+    pub violation: Violation,
+}
+
+/// Somebody who watches a run, to print or to record it.
+pub trait Watch {
+    /// A call was answered and judged.
+    fn answered(&mut self, call: &Judged<'_>) {
+        let _ = call;
+    }
+
+    /// Something else happened: a restart, a skipped step.
+    fn noted(&mut self, step: usize, what: &str) {
+        let _ = (step, what);
+    }
+}
+
+/// A call with its answer and judgement.
+pub struct Judged<'a> {
+    /// Index of the step that it belongs to.
+    pub step: usize,
+    /// The call as it was sent.
+    pub operation: &'a Operation,
+    /// The answer.
+    pub response: &'a Response,
+    /// What the model allowed; empty unless it explains.
+    pub allowed: &'a str,
+    /// What the answer breaks, if anything.
+    pub violation: Option<&'a Violation>,
+}
+
+/// Nobody watches.
+pub struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// What a step left behind for later ones.
+#[derive(Default)]
+struct Trace {
+    /// The call as it was sent; for [`Step::Replay`].
+    sent: Option<Operation>,
+    grants: Grants,
+    expires_ms: Option<u64>,
+}
+
+/// Runs scenarios one after another. The model's coverage adds up over all of them.
+pub struct Runner {
+    /// The model, which holds the coverage.
+    pub model: Model,
+    traces: Vec<Trace>,
+}
+
+/// Why a run ended early.
+enum Stop {
+    Found(Violation),
+    Failed(Failure),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Stop {
+        Stop::Found(violation)
+    }
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        match failure {
+            Failure::Misbehaved(violation) => Stop::Found(violation),
+            other => Stop::Failed(other),
+        }
+    }
+}
+
+impl Runner {
+    /// A runner for systems with the contract of this one.
+    pub fn new(sut: &dyn Sut) -> Runner {
+        panics::capture();
+        Runner { model: Model::new(sut.contract().clone()), traces: Vec::new() }
+    }
+
+    /// The same runner with a model that says what it allows.
+    pub fn explaining(self) -> Runner {
+        Runner { model: self.model.explaining(), ..self }
+    }
+
+    /// Runs a scenario from the empty state. The error is the harness's or the user's own; whatever
+    /// the system does wrong is a finding.
+    pub fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario, watch: &mut dyn Watch) -> Result<Run, Failure> {
+        self.model.reset();
+        self.traces.clear();
+        self.traces.resize_with(scenario.steps.len(), Trace::default);
+        let mut pass = Pass { runner: self, sut, watch, started: Instant::now(), at: 0, run: Run::default() };
+        let finding = match pass.whole(scenario) {
+            Ok(()) => None,
+            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(Stop::Found(violation)) => Some(Finding { step: pass.at, violation }),
+        };
+        Ok(Run { finding, ..pass.run })
+    }
+}
+
+/// One pass over a scenario.
+struct Pass<'a> {
+    runner: &'a mut Runner,
+    sut: &'a mut dyn Sut,
+    watch: &'a mut dyn Watch,
+    started: Instant,
+    at: usize,
+    run: Run,
+}
+
+impl Pass<'_> {
+    fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        guarded(|| self.sut.reset())??;
+        for (index, step) in scenario.steps.iter().enumerate() {
+            self.at = index;
+            if interrupt::requested() {
+                return Err(Failure::Interrupted.into());
+            }
+            if self.runner.model.is_uncertain() {
+                self.skip("what an earlier refused call left behind is not known");
+            } else {
+                self.step(step)?;
+            }
+        }
+        self.at = scenario.steps.len();
+        self.audit()?;
+        guarded(|| self.sut.finish())??;
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Stop> {
+        match step {
+            Step::Call(operation) => self.symbolic(operation),
+            Step::AdvanceTo { lease, offset_ms } => self.advance_to(*lease, *offset_ms),
+            Step::Fill { pool, owner, count, ttl_ms } => self.fill(pool, owner, *count, *ttl_ms),
+            Step::Drain { pool, count } => self.drain(pool, *count),
+            Step::Replay { step } => self.replay(*step),
+            Step::Restart => self.start_again(false),
+            Step::Crash => self.start_again(true),
+        }
+    }
+
+    fn skip(&mut self, why: &str) {
+        self.run.skipped += 1;
+        self.watch.noted(self.at, why);
+    }
+
+    fn symbolic(&mut self, operation: &Operation<Operand>) -> Result<(), Stop> {
+        if let Operation::Advance { ms } = operation
+            && self.contract_clock() == Clock::Wall
+        {
+            return self.wait(*ms);
+        }
+        if let Some(why) = self.outside_contract(operation) {
+            self.skip(why);
+            return Ok(());
+        }
+        let (model, traces) = (&self.runner.model, &self.runner.traces);
+        match operation.resolve(|pool, operand| write(model, traces, pool, operand)) {
+            Some(call) => self.call_and_keep(call),
+            None => {
+                self.skip("an operand does not resolve");
+                Ok(())
+            }
+        }
+    }
+
+    fn contract_clock(&self) -> Clock {
+        self.runner.model.contract().clock
+    }
+
+    /// Why the system must not be asked this.
+    fn outside_contract<A>(&self, operation: &Operation<A>) -> Option<&'static str> {
+        let contract = self.runner.model.contract();
+        let method = operation.method();
+        if method == Method::Raw {
+            return (!contract.limits.raw).then_some("the system has no wire for malformed lines");
+        }
+        if !contract.has(method) {
+            return Some("the system does not have this method");
+        }
+        match operation {
+            Operation::Allocate { ttl_ms: Some(_), .. } if contract.clock == Clock::None => {
+                Some("the system has no leases")
+            }
+            Operation::Allocate { requests, .. } if !contract.limits.pool_twice && asks_a_pool_twice(requests) => {
+                Some("the adapter cannot ask one pool twice in a call")
+            }
+            Operation::CreatePool { prefix, .. } => {
+                let family = crate::address::parse_prefix(prefix)
+                    .map(|prefix| crate::address::Family::of(prefix.network()));
+                let unserved = family.is_some_and(|family| !contract.families.contains(family));
+                unserved.then_some("the system does not serve this address family")
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends a call, judges it, and keeps what later steps may refer to.
+    fn call_and_keep(&mut self, call: Operation) -> Result<(), Stop> {
+        let response = self.call(&call)?;
+        let trace = &mut self.runner.traces[self.at];
+        trace.sent = Some(call);
+        if let Ok(answer) = response {
+            trace.keep(answer);
+        }
+        Ok(())
+    }
+
+    /// Sends a call and judges the answer.
+    fn call(&mut self, call: &Operation) -> Result<Response, Stop> {
+        let sent = self.started;
+        let is_wall = self.contract_clock() == Clock::Wall;
+        let before = if is_wall { elapsed_ms(sent) } else { 0 };
+        let mut response = guarded(|| self.sut.call(call))??;
+        for _ in 0..BUSY_TRIES {
+            if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || interrupt::requested() {
+                break;
+            }
+            sleep(BUSY_PAUSE);
+            response = guarded(|| self.sut.call(call))??;
+        }
+        if is_wall {
+            self.runner.model.observe_wall_clock(before, elapsed_ms(sent));
+        }
+        self.run.operations += 1;
+        let judged = self.runner.model.judge(call, &response);
+        let (allowed, violation) = (self.runner.model.allowed(), judged.as_ref().err());
+        self.watch.answered(&Judged { step: self.at, operation: call, response: &response, allowed, violation });
+        judged?;
+        Ok(response)
+    }
+
+    fn advance_to(&mut self, lease: GrantRef, offset_ms: i64) -> Result<(), Stop> {
+        let expiry = self.runner.traces.get(lease.step as usize).and_then(|trace| trace.expires_ms);
+        let target = expiry.and_then(|told| self.runner.model.since_start(told));
+        let target = target.map(|target| target.saturating_add_signed(offset_ms));
+        let by = target.and_then(|target| target.checked_sub(self.runner.model.now_ms()));
+        match by {
+            Some(ms) => self.symbolic(&Operation::Advance { ms }),
+            None => {
+                self.skip("that lease has no end, or it is past");
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets real time pass.
+    fn wait(&mut self, ms: u64) -> Result<(), Stop> {
+        let until = Instant::now() + Duration::from_millis(ms.min(LONGEST_WAIT_MS));
+        while Instant::now() < until {
+            if interrupt::requested() {
+                return Err(Failure::Interrupted.into());
+            }
+            sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
+        }
+        self.watch.noted(self.at, "real time passes");
+        Ok(())
+    }
+
+    fn fill(&mut self, pool: &Text, owner: &Text, count: u32, ttl_ms: Option<u64>) -> Result<(), Stop> {
+        if ttl_ms.is_some() && self.contract_clock() == Clock::None {
+            self.skip("the system has no leases");
+            return Ok(());
+        }
+        let one_each = self.runner.model.contract().repeat != Repeat::Another;
+        for number in 0..count {
+            let owner = if one_each { numbered(owner, number) } else { owner.clone() };
+            let requests = smallvec![Request { pool: pool.clone(), want: Want::Any }];
+            let call = Operation::Allocate { owner, requests, ttl_ms };
+            match self.call(&call)? {
+                Ok(answer) => self.runner.traces[self.at].keep(answer),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, pool: &Text, count: u32) -> Result<(), Stop> {
+        let model = &self.runner.model;
+        let held = model.pool(pool).into_iter().flat_map(|pool| pool.iter()).take(count as usize);
+        let calls: Vec<Operation> = held
+            .map(|held| {
+                let (address, owner) = (Written::Plain(held.grant), Some(held.owner.clone()));
+                Operation::Release { pool: pool.clone(), address, owner }
+            })
+            .collect();
+        if !model.contract().has(Method::Release) {
+            self.skip("the system does not have this method");
+            return Ok(());
+        }
+        calls.iter().try_for_each(|call| self.call(call).map(|_| ()))
+    }
+
+    fn replay(&mut self, step: u32) -> Result<(), Stop> {
+        let old = self.runner.traces.get(step as usize).and_then(|trace| trace.sent.clone());
+        match old {
+            Some(call) => self.call_and_keep(call),
+            None => {
+                self.skip("that step sent no call");
+                Ok(())
+            }
+        }
+    }
+
+    fn start_again(&mut self, crashed: bool) -> Result<(), Stop> {
+        if !self.runner.model.contract().durable {
+            self.skip("the system is not durable");
+            return Ok(());
+        }
+        guarded(|| if crashed { self.sut.crash() } else { self.sut.restart() })??;
+        self.runner.model.restarted(crashed);
+        self.watch.noted(self.at, if crashed { "crashed and started again" } else { "restarted" });
+        Ok(())
+    }
+
+    /// A last look at the whole state, where the system can show it.
+    fn audit(&mut self) -> Result<(), Stop> {
+        let contract = self.runner.model.contract();
+        if self.runner.model.is_uncertain() {
+            return Ok(());
+        }
+        let (has_list, has_usage) = (contract.has(Method::List), contract.has(Method::Usage));
+        if has_list {
+            let _listed = self.call(&Operation::List { pool: None })?;
+        }
+        if has_usage {
+            let pools: Vec<Text> = self.runner.model.pools().cloned().collect();
+            pools.into_iter().try_for_each(|pool| self.call(&Operation::Usage { pool }).map(|_| ()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Trace {
+    fn keep(&mut self, answer: Answer) {
+        match answer {
+            Answer::Granted { grants, expires_ms } => {
+                self.grants.extend(grants);
+                self.expires_ms = expires_ms.or(self.expires_ms);
+            }
+            Answer::Renewed { expires_ms } => self.expires_ms = Some(expires_ms),
+            _ => {}
+        }
+    }
+}
+
+/// The operand as it goes out, or `None` when it does not resolve.
+fn write(model: &Model, traces: &[Trace], pool: &Text, operand: &Operand) -> Option<Written> {
+    match operand {
+        Operand::Literal(text) => Some(literal(text)),
+        Operand::Granted(grant, spelling) => {
+            let granted = traces.get(grant.step as usize)?.grants.get(grant.nth as usize)?;
+            Some(spell(*granted, *spelling))
+        }
+        Operand::Nth(place, spelling) => {
+            let layout = &model.pool(pool)?.layout;
+            let number = match u64::try_from(*place) {
+                Ok(place) => layout.prefix.first.checked_add(u128::from(place))?,
+                Err(_) => layout.prefix.last.checked_sub(u128::from(place.unsigned_abs()) - 1)?,
+            };
+            layout.prefix.contains(number).then(|| spell(Grant::Address(layout.family.address(number)), *spelling))
+        }
+    }
+}
+
+fn literal(text: &Text) -> Written {
+    match Grant::parse(text).filter(|grant| *grant.to_string() == **text) {
+        Some(grant) => Written::Plain(grant),
+        None => Written::Odd(text.clone()),
+    }
+}
+
+fn asks_a_pool_twice<A>(requests: &[Request<A>]) -> bool {
+    requests.iter().enumerate().any(|(index, one)| requests[..index].iter().any(|other| other.pool == one.pool))
+}
+
+fn numbered(owner: &str, number: u32) -> Text {
+    let cut = (0..=LONGEST_NUMBERED_NAME.min(owner.len())).rev().find(|at| owner.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}-{}", &owner[..cut], number + 1).into()
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Runs the system's own code: a panic in it is a violation of `total`, not our end.
+fn guarded<T>(system: impl FnOnce() -> T) -> Result<T, Violation> {
+    let guard = panics::Guard::new();
+    let ended = catch_unwind(AssertUnwindSafe(system));
+    drop(guard);
+    ended.map_err(|payload| {
+        Violation::new(Property::Total, format!("the system panicked: {}", panics::describe(&*payload)))
+    })
+}

@@ -1,0 +1,554 @@
+//! Judging calls on allocations: allocate, release, release by owner, renew.
+
+use smallvec::SmallVec;
+
+use super::coverage::AddressClass;
+use super::layout::edges;
+use super::pool::{Expiry, Freed, Held, Pool};
+use super::reason::{Reason, Reasons};
+use super::{Event, Model, name_reason};
+use crate::address::{Family, Grant, Span};
+use crate::contract::{Clock, ReleaseBy, ReleaseUnknown, Repeat};
+use crate::operation::{Answer, Grants, Kind, Operation, Request, Requests, Response, Text, Want, Written, is_name};
+use crate::property::{Property, Violation};
+
+impl Model {
+    pub(super) fn allocate(
+        &mut self,
+        operation: &Operation,
+        response: &Response,
+        owner: &Text,
+        requests: &Requests<Written>,
+        ttl_ms: Option<u64>,
+    ) -> Result<(), Violation> {
+        let mut reasons = Reasons::new();
+        name_reason(&mut reasons, owner, "the owner's name is malformed");
+        if requests.is_empty() {
+            reasons.push(Reason::must(Kind::Invalid, Property::Classified, "it requests nothing"));
+        }
+        if let Some(ttl_ms) = ttl_ms {
+            self.reasons_against_ttl(&mut reasons, ttl_ms);
+        }
+        for (index, request) in requests.iter().enumerate() {
+            self.reasons_against_request(&mut reasons, owner, request);
+            self.reasons_against_company(&mut reasons, request, &requests[..index]);
+        }
+        if response.is_err() || self.explains {
+            self.reason_of_space(&mut reasons, requests);
+        }
+        let Some(answer) = self.settle(operation, response, &reasons)? else {
+            self.uncertain |= !self.contract.atomic && requests.len() > 1;
+            return Ok(());
+        };
+        let Answer::Granted { grants, expires_ms } = answer else { return Err(self.wrong_answer(operation)) };
+        self.meet_owner(owner);
+        self.take(operation, owner, requests, grants, (ttl_ms, *expires_ms))
+    }
+
+    fn reasons_against_ttl(&self, reasons: &mut Reasons, ttl_ms: u64) {
+        if self.contract.clock == Clock::None {
+            reasons.push(Reason::may(Kind::Invalid));
+            reasons.push(Reason::may(Kind::Unsupported));
+        } else if ttl_ms == 0 {
+            reasons.push(Reason::must(Kind::Invalid, Property::Expiring, "a lease lasts at least one millisecond"));
+        }
+        if self.passes_the_end_of_time(ttl_ms) {
+            reasons.push(Reason::may(Kind::Invalid));
+        }
+    }
+
+    /// What speaks against one request, whatever else the call asks for.
+    fn reasons_against_request(&mut self, reasons: &mut Reasons, owner: &Text, request: &Request) {
+        let Some(pool) = self.state.pools.get(&request.pool) else {
+            self.reason_for_missing_pool(reasons, &request.pool, Property::Scoped);
+            // What cannot be looked up cannot be judged: a malformed address may be seen first.
+            if !matches!(request.want, Want::Any) {
+                reasons.push(Reason::may(Kind::Invalid));
+            }
+            return;
+        };
+        match &request.want {
+            Want::Any => {}
+            Want::Block(_) if !self.contract.blocks => {
+                let why = "it has no blocks";
+                reasons.push(Reason::must(Kind::Unsupported, Property::Classified, why));
+                reasons.push(Reason::may(Kind::Invalid));
+            }
+            Want::Block(length) if *length > pool.layout.family.bits() => {
+                reasons.push(Reason::must(Kind::Invalid, Property::Contained, "no prefix is that long"));
+            }
+            Want::Block(length) if *length < pool.layout.length => reasons.push(Reason::may(Kind::Invalid)),
+            Want::Block(_) => {}
+            Want::Named(address) => {
+                let class = self.reasons_against_named(reasons, pool, address);
+                class.into_iter().for_each(|class| self.coverage.count_class(class));
+            }
+        }
+        self.reason_of_repeat(reasons, owner, request);
+    }
+
+    /// What speaks against an address asked for by name; and where it lies.
+    fn reasons_against_named(
+        &self,
+        reasons: &mut Reasons,
+        pool: &Pool,
+        address: &Written,
+    ) -> SmallVec<[AddressClass; 2]> {
+        let odd = matches!(address, Written::Odd(_)).then_some(AddressClass::AskedOddly);
+        let mut classes: SmallVec<[AddressClass; 2]> = odd.into_iter().collect();
+        let Some(grant) = address.meaning() else {
+            reasons.push(Reason::must(Kind::Invalid, Property::Canonical, "the address is malformed"));
+            return classes;
+        };
+        let (span, layout) = (grant.span(), &pool.layout);
+        if let Grant::Block(_) = grant {
+            reasons.push(Reason::must(Kind::Invalid, Property::Canonical, "a prefix is no address"));
+            reasons.push(Reason::may(Kind::Unsupported));
+        } else if grant.family() != layout.family {
+            let why = "the address is not of the pool's family";
+            reasons.push(Reason::must(Kind::Invalid, Property::Canonical, why));
+        } else if !layout.allows(span) {
+            reasons.push(Reason::must(Kind::Invalid, Property::Contained, "that address may not be handed out"));
+            classes.extend(class_of_forbidden(pool, span));
+        } else if let Some((_, held)) = pool.holder_of(span) {
+            self.reason_of_holder(reasons, held);
+        }
+        classes
+    }
+
+    fn reason_of_holder(&self, reasons: &mut Reasons, held: &Held) {
+        if held.may_have_expired(self.now) {
+            reasons.push(Reason::may(Kind::Conflict));
+        } else if self.contract.repeat != Repeat::Same {
+            reasons.push(Reason::must(Kind::Conflict, Property::Exclusive, "that address is held"));
+        } else {
+            // Its own holder may be given it once more; `take` sees to it that nobody else is.
+            reasons.push(Reason::may(Kind::Conflict));
+        }
+    }
+
+    /// What the repeat policy says, where the owner holds something in the pool already.
+    fn reason_of_repeat(&self, reasons: &mut Reasons, owner: &Text, request: &Request) {
+        if self.contract.repeat == Repeat::Another {
+            return;
+        }
+        let Some(pool) = self.state.pools.get(&request.pool) else { return };
+        let mut own = pool.iter().filter(|held| held.owner == *owner).peekable();
+        if own.peek().is_none() {
+            return;
+        }
+        let certain = own.any(|held| !held.may_have_expired(self.now));
+        if self.contract.repeat == Repeat::Conflict && certain {
+            reasons.push(Reason::must(Kind::Conflict, Property::Idempotent, "its owner holds an address here already"));
+        } else if self.contract.repeat == Repeat::Conflict || !matches!(request.want, Want::Any) {
+            reasons.push(Reason::may(Kind::Conflict));
+        }
+    }
+
+    /// What speaks against a request beside the earlier ones of the same call.
+    fn reasons_against_company(&self, reasons: &mut Reasons, request: &Request, earlier: &[Request]) {
+        let mut same_pool = earlier.iter().filter(|other| other.pool == request.pool).peekable();
+        if same_pool.peek().is_none() {
+            return;
+        }
+        if !self.contract.limits.pool_twice {
+            reasons.extend([Kind::Unsupported, Kind::Invalid].map(Reason::may));
+        }
+        if self.contract.repeat != Repeat::Another {
+            // The protocol does not say what one call that asks twice means under these policies.
+            reasons.extend([Kind::Conflict, Kind::Invalid, Kind::Exhausted].map(Reason::may));
+        }
+        let Want::Named(address) = &request.want else { return };
+        let twice = |other: &Request| matches!(&other.want, Want::Named(name) if name.meaning() == address.meaning());
+        if address.meaning().is_some() && same_pool.any(twice) {
+            reasons.push(Reason::must(Kind::Conflict, Property::Exclusive, "it names an address twice"));
+            reasons.push(Reason::may(Kind::Invalid));
+        }
+    }
+
+    /// `exhausted` where what is free in some pool does not suffice.
+    fn reason_of_space(&self, reasons: &mut Reasons, requests: &Requests<Written>) {
+        if !self.contract.complete {
+            reasons.push(Reason::may(Kind::Exhausted));
+        }
+        for (index, request) in requests.iter().enumerate() {
+            let first_of_pool = !requests[..index].iter().any(|other| other.pool == request.pool);
+            if let Some(pool) = self.state.pools.get(&request.pool).filter(|_| first_of_pool)
+                && !fits(pool, requests.iter().filter(|other| other.pool == request.pool))
+            {
+                reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
+            }
+        }
+    }
+
+    /// Checks what was granted, and records it.
+    fn take(
+        &mut self,
+        operation: &Operation,
+        owner: &Text,
+        requests: &Requests<Written>,
+        grants: &Grants,
+        (ttl_ms, told_ms): (Option<u64>, Option<u64>),
+    ) -> Result<(), Violation> {
+        if grants.len() != requests.len() {
+            let message = format!("`{operation}` was granted {} of {} requests", grants.len(), requests.len());
+            return Err(Violation::new(Property::Atomic, message));
+        }
+        let before = self.own_grants(owner, requests);
+        let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, &before)?;
+        for (request, grant) in requests.iter().zip(grants) {
+            let wrong = |property, what: &str| {
+                Violation::new(property, format!("`{operation}` was granted {grant} for {}: {what}", request.pool))
+            };
+            if before.iter().any(|(pool, own)| *pool == request.pool && own == grant) {
+                self.extend_own(&request.pool, *grant, expires);
+                continue;
+            }
+            if before.iter().any(|(pool, _)| *pool == request.pool) && matches!(request.want, Want::Any) {
+                return Err(wrong(Property::Idempotent, "its owner holds another one, which it should get again"));
+            }
+            self.check_grant(request, *grant).map_err(|(property, what)| wrong(property, what))?;
+            self.count_granted(&request.pool, *grant);
+            self.evict_expired(&request.pool, grant.span());
+            let Some(pool) = self.state.pools.get_mut(&request.pool) else { continue };
+            // A request for any address that takes one the same call names is found here, too.
+            if let Some((_, held)) = pool.holder_of(grant.span()) {
+                return Err(wrong(Property::Exclusive, &format!("{:?} holds {} already", held.owner, held.grant)));
+            }
+            let (owner, last) = (owner.clone(), grant.span().last);
+            pool.insert(Held { grant: *grant, last, owner, expires });
+        }
+        self.expect_expiry(expires);
+        self.last = Event::Changed;
+        Ok(())
+    }
+
+    /// What the owner holds already in the pools asked, where the contract then gives the same.
+    fn own_grants(&self, owner: &Text, requests: &Requests<Written>) -> Vec<(Text, Grant)> {
+        if self.contract.repeat != Repeat::Same {
+            return Vec::new();
+        }
+        let pools = requests.iter().filter_map(|request| self.state.pools.get_key_value(&request.pool));
+        let held = pools.flat_map(|(name, pool)| pool.iter().map(move |held| (name, held)));
+        let own = held.filter(|(_, held)| held.owner == *owner && !held.has_expired(self.now));
+        own.filter(|(_, held)| !held.may_have_expired(self.now))
+            .map(|(name, held)| (name.clone(), held.grant))
+            .collect()
+    }
+
+    /// The same address once more: the lease may have kept its end or got the new one.
+    fn extend_own(&mut self, pool: &Text, grant: Grant, expires: Option<Expiry>) {
+        let Some(held) = self.state.pools.get_mut(pool).and_then(|pool| pool.get_mut(grant.span().first)) else {
+            return;
+        };
+        held.expires = expires;
+    }
+
+    /// The end that the answer tells must be the one that was asked for.
+    fn expiry_of_grant(
+        &mut self,
+        operation: &Operation,
+        ttl_ms: Option<u64>,
+        told_ms: Option<u64>,
+        before: &[(Text, Grant)],
+    ) -> Result<Option<Expiry>, Violation> {
+        if self.contract.clock == Clock::None {
+            return Ok(None);
+        }
+        let held_end = before
+            .first()
+            .and_then(|(pool, grant)| self.state.pools.get(pool)?.get(grant.span().first).map(|held| held.expires));
+        if let Some(held_end) = held_end
+            && held_end.map(|expiry| expiry.told_ms) == told_ms
+        {
+            return Ok(held_end);
+        }
+        match (ttl_ms, told_ms) {
+            (None, None) => Ok(None),
+            (Some(ttl_ms), Some(told_ms)) => self.expiry(operation, ttl_ms, told_ms).map(Some),
+            (Some(_), None) => Err(Violation::new(
+                Property::Expiring,
+                format!("`{operation}` was granted without an end of the lease"),
+            )),
+            (None, Some(_)) => Err(Violation::new(
+                Property::Expiring,
+                format!("`{operation}` was granted with an end nobody asked for"),
+            )),
+        }
+    }
+
+    fn expiry(&mut self, operation: &Operation, ttl_ms: u64, told_ms: u64) -> Result<Expiry, Violation> {
+        let at = self.now.plus(ttl_ms);
+        if self.agrees(told_ms, at) {
+            return Ok(Expiry { at, told_ms });
+        }
+        let message = format!(
+            "`{operation}` tells {told_ms} as the lease's end; {} is right",
+            self.epoch_ms.unwrap_or(0) + i128::from(at.earliest)
+        );
+        Err(Violation::new(Property::Expiring, message))
+    }
+
+    /// Is this grant one that the request may be given, whoever else holds it?
+    fn check_grant(&self, request: &Request, grant: Grant) -> Result<(), (Property, &'static str)> {
+        let Some(pool) = self.state.pools.get(&request.pool) else {
+            return Err((Property::Scoped, "there is no such pool"));
+        };
+        let layout = &pool.layout;
+        let (family, span) = (grant.family(), grant.span());
+        if family != layout.family || !layout.prefix.covers(span) {
+            let elsewhere = self
+                .state
+                .pools
+                .values()
+                .any(|other| other.layout.family == family && other.layout.prefix.covers(span));
+            let property = if elsewhere { Property::Scoped } else { Property::Contained };
+            return Err((property, "that is outside the pool"));
+        }
+        if !layout.allows(span) {
+            return Err((Property::Contained, forbidden_because(pool, span)));
+        }
+        match (&request.want, grant) {
+            (Want::Any, Grant::Address(_)) => Ok(()),
+            (Want::Named(name), _) if name.meaning() == Some(grant) => Ok(()),
+            (Want::Named(_), _) => Err((Property::Contained, "it was another address that was asked for")),
+            (Want::Block(length), Grant::Block(prefix)) if prefix.prefix_len() == *length => Ok(()),
+            (Want::Block(_), _) => Err((Property::Contained, "it was a block of another length that was asked for")),
+            (Want::Any, Grant::Block(_)) => Err((Property::Total, "it was an address that was asked for, no block")),
+        }
+    }
+
+    fn count_granted(&mut self, pool: &Text, grant: Grant) {
+        let Some(pool) = self.state.pools.get(pool) else { return };
+        let (span, layout) = (grant.span(), &pool.layout);
+        let family = match layout.family {
+            Family::V4 => AddressClass::GrantedV4,
+            Family::V6 => AddressClass::GrantedV6,
+        };
+        let is_first = layout.allocatable.first().is_some_and(|first| first.first == span.first);
+        let is_last = layout.allocatable.last().is_some_and(|last| last.last == span.last);
+        self.coverage.count_class(family);
+        if is_first {
+            self.coverage.count_class(AddressClass::GrantedFirst);
+        }
+        if is_last {
+            self.coverage.count_class(AddressClass::GrantedLast);
+        }
+        if let Grant::Block(_) = grant {
+            self.coverage.count_class(AddressClass::GrantedBlock);
+        }
+    }
+
+    /// Forgets a lease on these addresses that, on real time, must have ended: they were granted.
+    fn evict_expired(&mut self, pool: &Text, span: Span) {
+        let now = self.now;
+        let Some(pool) = self.state.pools.get_mut(pool).filter(|_| self.contract.clock == Clock::Wall) else { return };
+        pool.remove_where(|held| held.may_have_expired(now) && held.grant.span().overlaps(span));
+    }
+
+    pub(super) fn release(
+        &mut self,
+        operation: &Operation,
+        response: &Response,
+        pool: &Text,
+        address: &Written,
+        owner: Option<&Text>,
+    ) -> Result<(), Violation> {
+        let mut reasons = Reasons::new();
+        let lenient = self.contract.release_unknown == ReleaseUnknown::Ok;
+        match owner {
+            Some(owner) => name_reason(&mut reasons, owner, "the owner's name is malformed"),
+            None if self.contract.release_by == ReleaseBy::Owner => {
+                reasons.push(Reason::must(Kind::Invalid, Property::Owned, "it does not say who releases"));
+            }
+            None => {}
+        }
+        let held = self.find_held(&mut reasons, pool, address, Property::Owned, lenient);
+        if let (Some(held), Some(owner)) = (&held, owner)
+            && held.owner != *owner
+        {
+            let why = "somebody else holds it";
+            reasons.push(match self.contract.release_by {
+                ReleaseBy::Owner => Reason::must(Kind::NotOwner, Property::Owned, why),
+                ReleaseBy::Anyone => Reason::may(Kind::NotOwner),
+            });
+        }
+        if !self.contract.limits.partial_release {
+            reasons.push(Reason::may(Kind::Unsupported));
+        }
+        if self.settle(operation, response, &reasons)?.is_none() {
+            return Ok(());
+        }
+        self.expect_done(operation, response)?;
+        if let (Some(held), Some(pool)) = (held, self.state.pools.get_mut(pool)) {
+            pool.remove(held.grant.span().first);
+            pool.freed = Freed::Released;
+        }
+        self.last = Event::Changed;
+        Ok(())
+    }
+
+    /// The allocation that a release or renewal means, with the reasons against there being none.
+    /// `lenient`: what nobody holds may be released.
+    fn find_held(
+        &self,
+        reasons: &mut Reasons,
+        name: &Text,
+        address: &Written,
+        property: Property,
+        lenient: bool,
+    ) -> Option<Held> {
+        let mut refuse = |kind, property, why| {
+            reasons.push(if lenient { Reason::may(kind) } else { Reason::must(kind, property, why) });
+        };
+        let Some(pool) = self.state.pools.get(name) else {
+            refuse(Kind::NotFound, Property::Scoped, "there is no such pool");
+            if !is_name(name) || !matches!(address.meaning(), Some(Grant::Address(_))) {
+                reasons.push(Reason::may(Kind::Invalid));
+            }
+            return None;
+        };
+        let Some(grant) = address.meaning() else {
+            refuse(Kind::Invalid, Property::Canonical, "the address is malformed");
+            return None;
+        };
+        let (span, layout) = (grant.span(), &pool.layout);
+        let held = pool.get(span.first).filter(|held| held.last == span.last && layout.family == grant.family());
+        let Some(held) = held else {
+            refuse(Kind::NotFound, property, "nobody holds it");
+            let outside = layout.family != grant.family() || !layout.prefix.covers(span);
+            if outside || matches!(grant, Grant::Block(_)) {
+                reasons.push(Reason::may(Kind::Invalid));
+            }
+            return None;
+        };
+        if held.may_have_expired(self.now) {
+            reasons.push(Reason::may(Kind::NotFound));
+        }
+        if held.grant != grant {
+            reasons.extend([Kind::NotFound, Kind::Invalid].map(Reason::may));
+        }
+        Some(held.clone())
+    }
+
+    pub(super) fn release_owner(
+        &mut self,
+        operation: &Operation,
+        response: &Response,
+        owner: &Text,
+    ) -> Result<(), Violation> {
+        let mut reasons = Reasons::new();
+        name_reason(&mut reasons, owner, "the owner's name is malformed");
+        let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
+        let Answer::Released(released) = answer else { return Err(self.wrong_answer(operation)) };
+        let mut owed = 0;
+        let mut known = 0;
+        let now = self.now;
+        let was_told =
+            |name: &Text, held: &Held| released.iter().any(|(pool, grant)| pool == name && *grant == held.grant);
+        for (name, pool) in &mut self.state.pools {
+            let gone = pool.remove_where(|held| held.owner == *owner);
+            if gone.is_empty() {
+                continue;
+            }
+            pool.freed = Freed::Released;
+            owed += gone.iter().filter(|held| !held.may_have_expired(now)).count();
+            known += gone.iter().filter(|held| was_told(name, held)).count();
+        }
+        let missing = owed.saturating_sub(known);
+        let extra = released.len().saturating_sub(known);
+        if missing == 0 && extra == 0 {
+            self.last = Event::Changed;
+            return Ok(());
+        }
+        let told: Vec<String> = released.iter().map(|(pool, grant)| format!("{pool} {grant}")).collect();
+        let message = format!(
+            "`{operation}` says it released [{}]: {missing} that the owner holds are missing, {extra} are not its own",
+            told.join(", ")
+        );
+        Err(Violation::new(if extra > 0 { Property::Owned } else { Property::Released }, message))
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        operation: &Operation,
+        response: &Response,
+        (pool, address, owner): (&Text, &Written, &Text),
+        ttl_ms: u64,
+    ) -> Result<(), Violation> {
+        let mut reasons = Reasons::new();
+        name_reason(&mut reasons, owner, "the owner's name is malformed");
+        self.reasons_against_ttl(&mut reasons, ttl_ms);
+        let property = if self.last == Event::Advanced { Property::Expiring } else { Property::Owned };
+        let held = self.find_held(&mut reasons, pool, address, property, false);
+        if let Some(held) = &held {
+            if held.owner != *owner {
+                reasons.push(Reason::must(Kind::NotOwner, Property::Owned, "somebody else holds it"));
+            }
+            if held.expires.is_none() {
+                reasons.push(Reason::may(Kind::Invalid));
+            }
+        }
+        let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
+        let Answer::Renewed { expires_ms } = answer else { return Err(self.wrong_answer(operation)) };
+        let expiry = self.expiry(operation, ttl_ms, *expires_ms)?;
+        let first = held.map(|held| held.grant.span().first);
+        let held = self.state.pools.get_mut(pool).zip(first).and_then(|(pool, first)| pool.get_mut(first));
+        if let Some(held) = held {
+            held.expires = Some(expiry);
+        }
+        self.expect_expiry(Some(expiry));
+        self.last = Event::Changed;
+        Ok(())
+    }
+}
+
+/// Can the free space of a pool serve these requests, all of them its own, at once?
+fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>) -> bool {
+    let mut any = 0;
+    let mut blocks: SmallVec<[u8; 4]> = SmallVec::new();
+    let mut named: SmallVec<[Span; 4]> = SmallVec::new();
+    for request in requests {
+        match &request.want {
+            Want::Any => any += 1,
+            Want::Block(length) => match pool.layout.family.bits().checked_sub(*length) {
+                Some(host_bits) => blocks.push(host_bits),
+                None => return false,
+            },
+            // One that is held or forbidden has its own reason; here it takes no room.
+            Want::Named(address) => named.extend(
+                address
+                    .meaning()
+                    .map(Grant::span)
+                    .filter(|span| pool.layout.allows(*span) && pool.holder_of(*span).is_none()),
+            ),
+        }
+    }
+    // Naming a free address alone never exhausts a pool.
+    (any == 0 && blocks.is_empty()) || pool.fits(any, &blocks, &named)
+}
+
+/// Why the pool must not hand this out.
+fn forbidden_because(pool: &Pool, span: Span) -> &'static str {
+    match class_of_forbidden(pool, span) {
+        Some(AddressClass::AskedEdge) => "that is an edge of the prefix",
+        Some(AddressClass::AskedGateway) => "that is the gateway",
+        Some(AddressClass::AskedExclusion) => "that is excluded",
+        _ => "that is outside the pool's ranges",
+    }
+}
+
+fn class_of_forbidden(pool: &Pool, span: Span) -> Option<AddressClass> {
+    let layout = &pool.layout;
+    if !layout.prefix.covers(span) {
+        return Some(AddressClass::AskedOutside);
+    }
+    if layout.gateway.is_some_and(|gateway| span.contains(gateway)) {
+        return Some(AddressClass::AskedGateway);
+    }
+    if layout.exclusions.iter().any(|exclusion| exclusion.overlaps(span)) {
+        return Some(AddressClass::AskedExclusion);
+    }
+    let is_edge = edges(layout.family, layout.length, layout.prefix).any(|edge| edge.overlaps(span));
+    is_edge.then_some(AddressClass::AskedEdge)
+}

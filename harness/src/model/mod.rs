@@ -1,0 +1,391 @@
+//! The model: judges answers, does not predict them.
+//!
+//! An allocator may hand out any free address, so the model never says which. It takes a call with
+//! its answer and either moves on or names the property that the answer breaks:
+//!
+//! 1. collect the reasons for which the call may, or must, be refused ([`reason`]);
+//! 2. a refusal must have one of them; a result must have none that is compelling;
+//! 3. check what the result says against the state, then change the state.
+//!
+//! [`judge`](Model::judge) dispatches; `pools`, `allocations` and `reads` hold the rules, one method
+//! of the protocol each; [`pool`] and [`layout`] are the state.
+
+mod allocations;
+pub mod coverage;
+mod discreet;
+pub mod layout;
+pub mod pool;
+mod pools;
+mod reads;
+mod reason;
+
+use rustc_hash::FxHashMap;
+
+use crate::contract::{Clock, Contract};
+use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name};
+use crate::property::{Property, Violation};
+use coverage::{Coverage, Outcome};
+use pool::{Expiry, Freed, Moment, Pool};
+use reason::{Reason, Reasons};
+
+/// Whole JSON numbers are exact up to here; a system may refuse times beyond.
+pub const MAX_TIME_MS: u64 = (1 << 53) - 1;
+
+/// Slack, in milliseconds, given to systems on real time for rounding and for the way of a message.
+const WALL_SLACK_MS: u64 = 3;
+
+/// The judged state of a system.
+#[derive(Clone, Debug)]
+pub struct Model {
+    contract: Contract,
+    state: State,
+    /// The state at `begin`, while a transaction is open.
+    saved: Option<Box<State>>,
+    now: Moment,
+    /// What the system's clock read when the model's read 0; learned from the first time told.
+    epoch_ms: Option<i128>,
+    /// Owners met in this scenario; their names are nobody else's business.
+    owners: Vec<Text>,
+    /// What last changed or should not have changed the state.
+    last: Event,
+    /// A call was refused that may have been done in part; nothing is known from here on.
+    uncertain: bool,
+    /// Is it asked to say what it allows?
+    explains: bool,
+    /// What the last call was allowed to come to, where it is asked to say.
+    allowed: String,
+    /// What was exercised, over all scenarios.
+    pub coverage: Coverage,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    pools: FxHashMap<Text, Pool>,
+    /// No lease ends before this.
+    next_expiry: Option<u64>,
+}
+
+/// What happened last to the state; tells which promise a wrong listing breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Changed,
+    Refused,
+    RolledBack,
+    Restarted,
+    Advanced,
+    Reshaped,
+}
+
+impl Model {
+    /// The model of an empty system with this contract.
+    pub fn new(contract: Contract) -> Model {
+        Model {
+            contract,
+            state: State::default(),
+            saved: None,
+            now: Moment::default(),
+            epoch_ms: None,
+            owners: Vec::new(),
+            last: Event::Changed,
+            uncertain: false,
+            explains: false,
+            allowed: String::new(),
+            coverage: Coverage::default(),
+        }
+    }
+
+    /// Back to the empty state; coverage is kept.
+    pub fn reset(&mut self) {
+        self.state.pools.clear();
+        self.state.next_expiry = None;
+        self.saved = None;
+        self.now = Moment::default();
+        self.epoch_ms = None;
+        self.owners.clear();
+        self.last = Event::Changed;
+        self.uncertain = false;
+    }
+
+    /// The same model, which from now on says what it allows; costs a little each call.
+    pub fn explaining(self) -> Model {
+        Model { explains: true, ..self }
+    }
+
+    /// What the last call was allowed to come to; empty unless it is [`explaining`](Model::explaining).
+    pub fn allowed(&self) -> &str {
+        &self.allowed
+    }
+
+    /// The contract by which it judges.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    /// The pool with this name.
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.state.pools.get(name)
+    }
+
+    /// The names of all pools.
+    pub fn pools(&self) -> impl Iterator<Item = &Text> {
+        self.state.pools.keys()
+    }
+
+    /// Can nothing more be said, because a call may have been done in part?
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
+    }
+
+    /// Is a transaction open?
+    pub fn in_transaction(&self) -> bool {
+        self.saved.is_some()
+    }
+
+    /// The virtual clock since the scenario began, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.now.earliest
+    }
+
+    /// The time told for an expiry, turned into the model's own clock.
+    pub fn since_start(&self, told_ms: u64) -> Option<u64> {
+        u64::try_from(i128::from(told_ms) - self.epoch_ms?).ok()
+    }
+
+    /// On a clock of real time: the next call was sent and answered between these instants,
+    /// milliseconds since the scenario began.
+    pub fn observe_wall_clock(&mut self, sent_ms: u64, answered_ms: u64) {
+        let earliest = sent_ms.saturating_sub(WALL_SLACK_MS);
+        self.now = Moment { earliest, latest: answered_ms.saturating_add(WALL_SLACK_MS) };
+        self.sweep();
+    }
+
+    /// Judges the answer to a call, and moves on with it.
+    pub fn judge(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
+        self.coverage.count_call(operation.method(), Outcome::of(response));
+        if let Err(refusal) = response {
+            self.judge_text(operation, refusal)?;
+        }
+        match operation {
+            Operation::CreatePool { pool, prefix, shape } => {
+                self.create_pool(operation, response, pool, prefix, shape)?;
+            }
+            Operation::UpdatePool { pool, shape } => self.update_pool(operation, response, pool, shape)?,
+            Operation::DeletePool { pool } => self.delete_pool(operation, response, pool)?,
+            Operation::Allocate { owner, requests, ttl_ms } => {
+                self.allocate(operation, response, owner, requests, *ttl_ms)?;
+            }
+            Operation::Release { pool, address, owner } => {
+                self.release(operation, response, pool, address, owner.as_ref())?;
+            }
+            Operation::ReleaseOwner { owner } => self.release_owner(operation, response, owner)?,
+            Operation::Renew { pool, address, owner, ttl_ms } => {
+                self.renew(operation, response, (pool, address, owner), *ttl_ms)?;
+            }
+            Operation::Begin | Operation::Commit | Operation::Rollback => self.transact(operation, response)?,
+            Operation::List { pool } => return self.list(operation, response, pool.as_ref()),
+            Operation::Usage { pool } => return self.usage(operation, response, pool),
+            Operation::Advance { ms } => self.advance(operation, response, *ms)?,
+            Operation::Raw { .. } => self.raw(operation, response)?,
+        }
+        if response.is_err() {
+            self.last = Event::Refused;
+        }
+        Ok(())
+    }
+
+    /// The system was restarted, or crashed and started again.
+    pub fn restarted(&mut self, crashed: bool) {
+        if let Some(saved) = self.saved.take() {
+            self.state = *saved;
+        }
+        if !self.contract.durable {
+            self.state = State::default();
+        }
+        self.last = Event::Restarted;
+        let count = if crashed { &mut self.coverage.crashes } else { &mut self.coverage.restarts };
+        *count += 1;
+    }
+
+    /// `begin`, `commit` and `rollback`.
+    fn transact(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
+        let is_open = self.saved.is_some();
+        let mut reasons = Reasons::new();
+        match operation {
+            Operation::Begin if is_open => {
+                reasons.push(Reason::must(Kind::Invalid, Property::Classified, "a transaction is open already"))
+            }
+            Operation::Begin => {}
+            _ if is_open => {}
+            _ => reasons.push(Reason::must(Kind::Invalid, Property::Classified, "no transaction is open")),
+        }
+        if self.settle(operation, response, &reasons)?.is_none() {
+            return Ok(());
+        }
+        match operation {
+            Operation::Begin => self.saved = Some(Box::new(self.state.clone())),
+            Operation::Commit => self.saved = None,
+            _ => self.roll_back(),
+        }
+        self.expect_done(operation, response)
+    }
+
+    fn roll_back(&mut self) {
+        if let Some(saved) = self.saved.take() {
+            self.state = *saved;
+            self.last = Event::RolledBack;
+            self.state.pools.values_mut().for_each(|pool| pool.freed = Freed::Undone);
+        }
+    }
+
+    fn advance(&mut self, operation: &Operation, response: &Response, ms: u64) -> Result<(), Violation> {
+        let mut reasons = Reasons::new();
+        if self.contract.clock != Clock::Virtual {
+            reasons.push(Reason::may(Kind::Invalid));
+            reasons.push(Reason::may(Kind::Unsupported));
+        }
+        if self.saved.is_some() {
+            let why = "the clock does not move inside a transaction";
+            reasons.push(Reason::must(Kind::Invalid, Property::Classified, why));
+        }
+        if self.passes_the_end_of_time(ms) {
+            reasons.push(Reason::may(Kind::Invalid));
+        }
+        let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
+        let Answer::Now { now_ms } = answer else { return Err(self.wrong_answer(operation)) };
+        self.now = self.now.plus(ms);
+        if !self.agrees(*now_ms, self.now) {
+            let message =
+                format!("`{operation}` answered that it is now {now_ms} ms, which does not fit earlier times");
+            return Err(Violation::new(Property::Expiring, message));
+        }
+        self.last = Event::Advanced;
+        self.sweep();
+        Ok(())
+    }
+
+    fn raw(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
+        let why = "it is malformed";
+        let mut reasons = Reasons::new();
+        reasons.push(Reason::must(Kind::Invalid, Property::Classified, why));
+        reasons.push(Reason::may(Kind::Unsupported));
+        reasons.push(Reason::may(Kind::NotFound));
+        self.settle(operation, response, &reasons).map(|_| ())
+    }
+
+    /// Forgets the leases that have surely ended.
+    fn sweep(&mut self) {
+        if self.state.next_expiry.is_none_or(|next| next > self.now.earliest) {
+            return;
+        }
+        let now = self.now;
+        for pool in self.state.pools.values_mut() {
+            if !pool.remove_where(|held| held.has_expired(now)).is_empty() {
+                pool.freed = Freed::Expired;
+            }
+        }
+        self.state.next_expiry = self.state.pools.values().filter_map(Pool::next_expiry).min();
+    }
+
+    /// Notes the end of a new or renewed lease.
+    fn expect_expiry(&mut self, expiry: Option<Expiry>) {
+        if let Some(expiry) = expiry {
+            let next = self.state.next_expiry.unwrap_or(u64::MAX);
+            self.state.next_expiry = Some(next.min(expiry.at.latest));
+        }
+    }
+
+    /// Would `ms` from now be beyond what a system must represent?
+    fn passes_the_end_of_time(&self, ms: u64) -> bool {
+        let epoch = u64::try_from(self.epoch_ms.unwrap_or(0)).unwrap_or(0);
+        let end = self.now.latest.checked_add(ms).and_then(|end| end.checked_add(epoch));
+        end.is_none_or(|end| end > MAX_TIME_MS)
+    }
+
+    /// Does a time told by the system fit this instant? The first time told fixes the epoch.
+    fn agrees(&mut self, told_ms: u64, at: Moment) -> bool {
+        if self.contract.clock == Clock::Wall {
+            return true;
+        }
+        let epoch = i128::from(told_ms) - i128::from(at.earliest);
+        epoch >= 0 && *self.epoch_ms.get_or_insert(epoch) == epoch
+    }
+
+    /// A refusal must have a reason, a result must have no compelling one. Gives the result, or
+    /// `None` for a rightful refusal.
+    fn settle<'r>(
+        &mut self,
+        operation: &Operation,
+        response: &'r Response,
+        reasons: &Reasons,
+    ) -> Result<Option<&'r Answer>, Violation> {
+        if self.explains {
+            self.allowed = reason::explain(reasons);
+        }
+        match response {
+            Ok(answer) => reason::judge_result(operation, reasons).map(|()| Some(answer)),
+            Err(refusal) => match reason::judge_refusal(operation, refusal, reasons) {
+                reason::Refused::Rightly => Ok(None),
+                reason::Refused::Wrongly(violation) => Err(violation),
+                reason::Refused::WithoutReason => Err(self.without_reason(operation, refusal)),
+            },
+        }
+    }
+
+    fn expect_done(&self, operation: &Operation, response: &Response) -> Result<(), Violation> {
+        match response {
+            Ok(Answer::Done) | Err(_) => Ok(()),
+            Ok(_) => Err(self.wrong_answer(operation)),
+        }
+    }
+
+    fn wrong_answer(&self, operation: &Operation) -> Violation {
+        Violation::new(Property::Total, format!("`{operation}` was answered with the result of another method"))
+    }
+
+    /// The text of a refusal is for the caller's eyes.
+    fn judge_text(&self, operation: &Operation, refusal: &Refusal) -> Result<(), Violation> {
+        let message: &str = &refusal.message;
+        let sent = || operation.to_string();
+        if discreet::insides(message, &[]).is_some()
+            && let Some((pattern, what)) = discreet::insides(message, &[&sent()])
+        {
+            let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
+            return Err(Violation::new(Property::Discreet, message));
+        }
+        let betrayed = |owner: &&Text| owner.len() >= SECRET_LENGTH && message.contains(&***owner);
+        if let Some(owner) = self.owners.iter().find(|owner| betrayed(owner) && !mentions(operation, owner)) {
+            let message = format!("the text of `{operation}`'s refusal names another owner, {owner:?}: {message}");
+            return Err(Violation::new(Property::Discreet, message));
+        }
+        Ok(())
+    }
+
+    fn meet_owner(&mut self, owner: &Text) {
+        if !self.owners.iter().any(|known| known == owner) {
+            self.owners.push(owner.clone());
+        }
+    }
+}
+
+/// Shorter names of owners turn up in texts by chance.
+const SECRET_LENGTH: usize = 5;
+
+/// Does the call itself hold this text?
+fn mentions(operation: &Operation, owner: &str) -> bool {
+    let same = |text: &Text| text.contains(owner) || owner.contains(&**text);
+    match operation {
+        Operation::Allocate { owner, requests, .. } => {
+            same(owner) || requests.iter().any(|request| request.pool.contains(&**owner))
+        }
+        Operation::Release { owner: Some(owner), .. } => same(owner),
+        Operation::ReleaseOwner { owner } | Operation::Renew { owner, .. } => same(owner),
+        _ => operation.to_string().contains(owner),
+    }
+}
+
+/// The reason against a malformed owner's or pool's name.
+fn name_reason(reasons: &mut Reasons, name: &Text, why: &'static str) {
+    if !is_name(name) {
+        reasons.push(Reason::must(Kind::Invalid, Property::Classified, why));
+    }
+}

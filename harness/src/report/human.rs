@@ -1,0 +1,101 @@
+//! A report for people.
+
+use std::fmt::{self, Write};
+
+use super::{Report, Reported};
+use crate::model::coverage::AddressClass;
+use crate::operation::Method;
+
+/// Lines of a system's own output that are shown with a violation.
+const DIAGNOSTIC_LINES: usize = 12;
+
+/// The report as text, ending with a newline.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    // Writing into a String does not fail.
+    let _ = write_report(&mut text, report);
+    text
+}
+
+fn write_report(out: &mut String, report: &Report) -> fmt::Result {
+    for violation in &report.violations {
+        write_violation(out, violation)?;
+    }
+    let seed = report.seed.map_or(String::new(), |seed| format!(", seed {seed}"));
+    let early = if report.is_interrupted { ", interrupted" } else { "" };
+    let rate = report.operations as f64 / report.seconds.max(1e-9);
+    writeln!(
+        out,
+        "{}: {} on {} scenarios, {} operations in {:.1} s ({}/s){seed}{early}",
+        report.sut,
+        report.verdict.name(),
+        report.scenarios,
+        report.operations,
+        report.seconds,
+        short(rate),
+    )?;
+    if report.skipped > 0 {
+        writeln!(out, "{} steps were skipped: not in the contract, or with nothing to refer to", report.skipped)?;
+    }
+    write_coverage(out, report)?;
+    if !report.missing.is_empty() {
+        writeln!(out, "never seen, so the absence of violations says little:")?;
+        report.missing.iter().try_for_each(|missing| writeln!(out, "  {missing}"))?;
+    }
+    Ok(())
+}
+
+fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
+    writeln!(out, "violated: {}", violation.property)?;
+    writeln!(out, "  promise: {}", violation.property.promise())?;
+    writeln!(out, "  seen:    {}", violation.message)?;
+    let cut = if violation.is_cut_short { ", stopped before the end" } else { "" };
+    let shrunk = match violation.shrink_executions {
+        0 => String::new(),
+        count => format!(", shrunk in {count} more{cut}"),
+    };
+    writeln!(
+        out,
+        "  found in scenario {}{shrunk}; {} steps, in {}:",
+        violation.executions,
+        violation.scenario.steps.len(),
+        violation.file.display()
+    )?;
+    violation.scenario.to_string().lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    if !violation.diagnostics.trim().is_empty() {
+        writeln!(out, "  the system wrote:")?;
+        let lines: Vec<&str> = violation.diagnostics.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(DIAGNOSTIC_LINES)..];
+        tail.iter().try_for_each(|line| writeln!(out, "    {}", line.escape_debug()))?;
+    }
+    writeln!(out, "  reproduce: {}\n", violation.reproduce)
+}
+
+fn write_coverage(out: &mut String, report: &Report) -> fmt::Result {
+    let coverage = &report.coverage;
+    for method in Method::ALL {
+        let outcomes = coverage.seen().filter(|(seen, ..)| *seen == method);
+        let shown: Vec<String> = outcomes.map(|(_, outcome, count)| format!("{} {count}", outcome.name())).collect();
+        if !shown.is_empty() {
+            writeln!(out, "  {:<14} {}", method.name(), shown.join(", "))?;
+        }
+    }
+    let classes = AddressClass::ALL.into_iter().filter(|class| coverage.class(*class) > 0);
+    let shown: Vec<String> = classes.map(|class| format!("{} {}", class.name(), coverage.class(class))).collect();
+    if !shown.is_empty() {
+        writeln!(out, "  {:<14} {}", "addresses", shown.join(", "))?;
+    }
+    if coverage.restarts + coverage.crashes > 0 {
+        writeln!(out, "  {:<14} clean {}, crash {}", "restarts", coverage.restarts, coverage.crashes)?;
+    }
+    Ok(())
+}
+
+/// A rate in few digits.
+fn short(rate: f64) -> String {
+    match rate {
+        rate if rate >= 1e6 => format!("{:.2} M", rate / 1e6),
+        rate if rate >= 1e3 => format!("{:.1} k", rate / 1e3),
+        rate => format!("{rate:.0}"),
+    }
+}

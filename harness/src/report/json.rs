@@ -1,0 +1,53 @@
+//! A report as one JSON object.
+
+use serde_json::{Map, Value, json};
+
+use super::{Report, Reported};
+use crate::model::coverage::{AddressClass, Coverage};
+
+/// The report as one line of JSON, without a newline.
+pub fn render(report: &Report) -> String {
+    json!({
+        "verdict": report.verdict.name(),
+        "sut": report.sut,
+        "seed": report.seed,
+        "scenarios": report.scenarios,
+        "operations": report.operations,
+        "skipped": report.skipped,
+        "seconds": report.seconds,
+        "interrupted": report.is_interrupted,
+        "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
+        "coverage": coverage(&report.coverage),
+        "missing": report.missing,
+    })
+    .to_string()
+}
+
+fn violation(violation: &Reported) -> Value {
+    json!({
+        "property": violation.property.name(),
+        "message": violation.message,
+        "scenario": violation.scenario.to_string(),
+        "steps": violation.scenario.steps.len(),
+        "executions": violation.executions,
+        "shrink_executions": violation.shrink_executions,
+        "file": violation.file.to_string_lossy(),
+        "reproduce": violation.reproduce,
+        "diagnostics": violation.diagnostics,
+    })
+}
+
+fn coverage(coverage: &Coverage) -> Value {
+    let mut operations: Map<String, Value> = Map::new();
+    for (method, outcome, count) in coverage.seen() {
+        let outcomes = operations.entry(method.name()).or_insert_with(|| json!({}));
+        outcomes[outcome.name()] = json!(count);
+    }
+    let classes = AddressClass::ALL.map(|class| (class.name().to_owned(), json!(coverage.class(class))));
+    json!({
+        "operations": operations,
+        "addresses": Map::from_iter(classes),
+        "restarts": coverage.restarts,
+        "crashes": coverage.crashes,
+    })
+}

@@ -1,0 +1,190 @@
+//! The shrinker: scenarios in, smaller scenarios out, to a fix-point.
+//!
+//! [`Shrinker`] proposes one candidate at a time and is told whether it still fails; engines and
+//! proptest's value tree drive the same machine. Passes, each a function from (best so far, cursor)
+//! to a candidate, are repeated until a whole round improves nothing:
+//!
+//! 1. drop chunks of steps, from half of them down to one;
+//! 2. drop pairs, because many calls only make sense together with another;
+//! 3. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
+//! 4. rename owners and pools to plain ones, and fewer;
+//! 5. shrink pools and move them to plain places.
+//!
+//! A candidate is proposed only when it is simpler by [`complexity`], a well-founded order, so the
+//! loop ends whatever the answers are. To add a pass: a function and a line in [`PASSES`].
+
+mod passes;
+
+use crate::address::parse_prefix;
+use crate::operation::Operation;
+use crate::scenario::{Scenario, Step};
+
+/// Proposes ever simpler scenarios.
+#[derive(Clone, Debug)]
+pub struct Shrinker {
+    best: Scenario,
+    complexity: Complexity,
+    pass: usize,
+    cursor: usize,
+    improved: bool,
+}
+
+/// What a pass has to offer at a cursor.
+enum Offer {
+    /// Try this.
+    Candidate(Scenario),
+    /// Nothing here; go on.
+    Nothing,
+    /// The pass is over.
+    End,
+}
+
+type Pass = fn(&Scenario, usize) -> Offer;
+
+const PASSES: [Pass; 5] =
+    [passes::drop_chunk, passes::drop_pair, passes::simplify_step, passes::rename, passes::shrink_pool];
+
+/// Fewer steps come first, then smaller pools, then a shorter text, then the text itself.
+type Complexity = (usize, u64, usize, String);
+
+impl Shrinker {
+    /// A shrinker for a scenario that fails.
+    pub fn new(failing: Scenario) -> Shrinker {
+        let complexity = complexity(&failing);
+        Shrinker { best: failing, complexity, pass: 0, cursor: 0, improved: false }
+    }
+
+    /// The simplest scenario known to fail.
+    pub fn best(&self) -> &Scenario {
+        &self.best
+    }
+
+    /// The next candidate, or `None` when nothing simpler is left to try. Tell with
+    /// [`accept`](Shrinker::accept) if it fails too; otherwise just ask again.
+    pub fn propose(&mut self) -> Option<Scenario> {
+        loop {
+            let offer = match PASSES.get(self.pass) {
+                Some(pass) => pass(&self.best, self.cursor),
+                None if self.improved => {
+                    (self.pass, self.cursor, self.improved) = (0, 0, false);
+                    continue;
+                }
+                None => return None,
+            };
+            self.cursor += 1;
+            match offer {
+                Offer::Candidate(candidate) if complexity(&candidate) < self.complexity => return Some(candidate),
+                Offer::Candidate(_) | Offer::Nothing => {}
+                Offer::End => (self.pass, self.cursor) = (self.pass + 1, 0),
+            }
+        }
+    }
+
+    /// The candidate fails too: it is the best from now on.
+    pub fn accept(&mut self, candidate: Scenario) {
+        self.complexity = complexity(&candidate);
+        self.best = candidate;
+        self.improved = true;
+        // What stood behind the dropped or changed place now stands at it.
+        self.cursor = self.cursor.saturating_sub(1);
+    }
+}
+
+/// How simple a scenario is, as an order without infinite descent.
+fn complexity(scenario: &Scenario) -> Complexity {
+    let text = scenario.to_string();
+    (scenario.steps.len(), scenario.steps.iter().map(pool_size).sum(), text.len(), text)
+}
+
+/// The size of a pool in bits, with IPv6 after IPv4.
+fn pool_size(step: &Step) -> u64 {
+    let Step::Call(Operation::CreatePool { prefix, .. }) = step else { return 0 };
+    parse_prefix(prefix).map_or(0, |prefix| u64::from(prefix.max_prefix_len() - prefix.prefix_len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Clock, Contract, Methods};
+    use crate::generate::Generator;
+    use crate::scenario::parse;
+
+    /// Shrinks under a predicate; gives the result and the number of candidates tried.
+    fn shrink(scenario: Scenario, fails: impl Fn(&Scenario) -> bool) -> (Scenario, usize) {
+        let mut shrinker = Shrinker::new(scenario);
+        let mut tried = 0;
+        while let Some(candidate) = shrinker.propose() {
+            tried += 1;
+            if fails(&candidate) {
+                shrinker.accept(candidate);
+            }
+        }
+        (shrinker.best().clone(), tried)
+    }
+
+    fn drawn(seed: u64) -> Scenario {
+        let mut contract = Contract { methods: Methods::all(), clock: Clock::Virtual, ..Contract::default() };
+        contract.blocks = true;
+        Generator::new(&contract).scenario(seed)
+    }
+
+    #[test]
+    fn what_always_fails_shrinks_to_nothing() {
+        for seed in 0..50 {
+            assert!(shrink(drawn(seed), |_| true).0.steps.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_never_fails_again_stays_as_it_is_and_ends() {
+        for seed in 0..20 {
+            assert_eq!(shrink(drawn(seed), |_| false).0, drawn(seed));
+        }
+    }
+
+    #[test]
+    fn two_steps_that_need_each_other_are_found_together() {
+        let has = |scenario: &Scenario, wanted: fn(&Step) -> bool| scenario.steps.iter().filter(|step| wanted(step)).count();
+        let begins = |step: &Step| matches!(step, Step::Call(Operation::Begin));
+        let commits = |step: &Step| matches!(step, Step::Call(Operation::Commit));
+        // Fails only while begins and commits are as many, and there is an allocation.
+        let fails = |scenario: &Scenario| {
+            has(scenario, begins) == has(scenario, commits)
+                && has(scenario, |step| matches!(step, Step::Call(Operation::Allocate { .. }))) > 0
+        };
+        for scenario in (0..400).map(drawn).filter(fails).take(20) {
+            assert_eq!(shrink(scenario, fails).0.steps.len(), 1);
+        }
+    }
+
+    #[test]
+    fn operands_names_and_pools_become_plain() {
+        let source = "poolproof scenario 1\n\
+            pool \"%0\" 192.168.0.16/28 range 192.168.0.18 192.168.0.20 gateway 192.168.0.17\n\
+            allocate \"' or 1=1 --\" \"%0\" ttl 60000\n\
+            release \"%0\" @2~octal \"bob-1\"\n";
+        let fails = |scenario: &Scenario| {
+            let [_, Step::Call(Operation::Allocate { requests, .. }), Step::Call(Operation::Release { .. })] =
+                scenario.steps.as_slice()
+            else {
+                return false;
+            };
+            requests.len() == 1
+        };
+        let (least, _) = shrink(parse(source).unwrap(), fails);
+        assert_eq!(
+            least.to_string(),
+            "poolproof scenario 1\npool p0 10.0.0.0/32\nallocate \"a\" p0\nrelease p0 @2 \"a\"\n"
+        );
+    }
+
+    #[test]
+    fn shrinking_is_quick() {
+        let needs_fill = |scenario: &Scenario| scenario.steps.iter().any(|step| matches!(step, Step::Fill { .. }));
+        for scenario in (0..200).map(drawn).filter(needs_fill).take(20) {
+            let (least, tried) = shrink(scenario, needs_fill);
+            assert_eq!(least.steps.len(), 1);
+            assert!(tried < 200, "{tried} candidates");
+        }
+    }
+}

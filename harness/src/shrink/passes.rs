@@ -1,0 +1,334 @@
+//! The shrinker's passes: each enumerates candidates by a cursor.
+
+use ipnet::IpNet;
+
+use super::Offer;
+use crate::address::{Family, Span, number, parse_address, parse_prefix};
+use crate::operation::{Operation, PoolShape, Text, Want};
+use crate::scenario::{Operand, Scenario, Spelling, Step, text};
+
+/// Pairs are quadratic; beyond this many steps chunks must do.
+const MOST_STEPS_FOR_PAIRS: usize = 80;
+
+/// Leaves out a run of steps: halves first, single steps last, each size from the end on.
+pub(super) fn drop_chunk(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    let mut before = 0;
+    let mut size = count.div_ceil(2);
+    while size > 0 {
+        let chunks = count.div_ceil(size);
+        if cursor < before + chunks {
+            let start = (chunks - 1 - (cursor - before)) * size;
+            return Offer::Candidate(best.without(|index| (start..start + size).contains(&index)));
+        }
+        before += chunks;
+        size = if size == 1 { 0 } else { size.div_ceil(2) };
+    }
+    Offer::End
+}
+
+/// Leaves out two steps.
+pub(super) fn drop_pair(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    if count > MOST_STEPS_FOR_PAIRS || cursor >= count * count {
+        return Offer::End;
+    }
+    let (first, second) = (cursor / count, cursor % count);
+    if first >= second {
+        return Offer::Nothing;
+    }
+    Offer::Candidate(best.without(|index| index == first || index == second))
+}
+
+/// Replaces one step by a simpler one.
+pub(super) fn simplify_step(best: &Scenario, cursor: usize) -> Offer {
+    let mut before = 0;
+    for (index, step) in best.steps.iter().enumerate() {
+        let simpler = simpler_steps(step);
+        if let Some(step) = simpler.get(cursor - before) {
+            let mut candidate = best.clone();
+            candidate.steps[index] = step.clone();
+            return Offer::Candidate(candidate);
+        }
+        before += simpler.len();
+    }
+    Offer::End
+}
+
+fn simpler_steps(step: &Step) -> Vec<Step> {
+    match step {
+        Step::Call(operation) => simpler_operations(operation).into_iter().map(Step::Call).collect(),
+        Step::AdvanceTo { lease, .. } => vec![Step::AdvanceTo { lease: *lease, offset_ms: 0 }],
+        Step::Fill { pool, owner, count, ttl_ms } => {
+            let fill = |count, ttl_ms| Step::Fill { pool: pool.clone(), owner: owner.clone(), count, ttl_ms };
+            let shorter = simpler_numbers(u64::from(*count)).into_iter().map(|count| fill(count as u32, *ttl_ms));
+            let leases = simpler_ttls(*ttl_ms).into_iter().map(|ttl_ms| fill(*count, ttl_ms));
+            shorter.chain(leases).collect()
+        }
+        Step::Drain { pool, count } => {
+            let drain = |count| Step::Drain { pool: pool.clone(), count: count as u32 };
+            simpler_numbers(u64::from(*count)).into_iter().map(drain).collect()
+        }
+        Step::Replay { .. } | Step::Restart | Step::Crash => Vec::new(),
+    }
+}
+
+fn simpler_operations(operation: &Operation<Operand>) -> Vec<Operation<Operand>> {
+    let mut found = match operation {
+        Operation::CreatePool { pool, prefix, shape } => {
+            let create = |shape| Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape };
+            simpler_shapes(shape).into_iter().map(create).collect()
+        }
+        Operation::UpdatePool { pool, shape } => {
+            let update = |shape| Operation::UpdatePool { pool: pool.clone(), shape };
+            simpler_shapes(shape).into_iter().map(update).collect()
+        }
+        Operation::Allocate { owner, requests, ttl_ms } => {
+            let allocate = |requests, ttl_ms| Operation::Allocate { owner: owner.clone(), requests, ttl_ms };
+            let mut simpler: Vec<_> = simpler_ttls(*ttl_ms).into_iter().map(|ttl| allocate(requests.clone(), ttl)).collect();
+            for index in 0..requests.len() {
+                let mut fewer = requests.clone();
+                fewer.remove(index);
+                simpler.push(allocate(fewer, *ttl_ms));
+                let mut any = requests.clone();
+                any[index].want = Want::Any;
+                simpler.push(allocate(any, *ttl_ms));
+            }
+            simpler
+        }
+        Operation::Renew { pool, address, owner, ttl_ms } => {
+            let renew = |ttl_ms| Operation::Renew { pool: pool.clone(), address: address.clone(), owner: owner.clone(), ttl_ms };
+            simpler_numbers(*ttl_ms).into_iter().map(renew).collect()
+        }
+        Operation::List { pool: Some(_) } => vec![Operation::List { pool: None }],
+        Operation::Advance { ms } => simpler_numbers(*ms).into_iter().map(|ms| Operation::Advance { ms }).collect(),
+        // A cut line might become a request; only a run of one byte stays what it is.
+        Operation::Raw { line } if line.windows(2).all(|pair| pair[0] == pair[1]) => {
+            simpler_numbers(line.len() as u64).into_iter().map(|length| Operation::Raw { line: line[..length as usize].into() }).collect()
+        }
+        _ => Vec::new(),
+    };
+    found.extend(plainer_addresses(operation));
+    found
+}
+
+/// The same call with one address less unusual.
+fn plainer_addresses(operation: &Operation<Operand>) -> Vec<Operation<Operand>> {
+    let count = operation.clone().addresses_mut().count();
+    let mut found = Vec::new();
+    for index in 0..count {
+        for choice in 0.. {
+            let mut plainer = operation.clone();
+            let Some(operand) = plainer.addresses_mut().nth(index) else { break };
+            let simpler = simpler_operands(operand);
+            let Some(simpler) = simpler.get(choice) else { break };
+            *operand = simpler.clone();
+            found.push(plainer);
+        }
+    }
+    found
+}
+
+fn simpler_operands(operand: &Operand) -> Vec<Operand> {
+    match operand {
+        Operand::Literal(address) if address.is_empty() => Vec::new(),
+        Operand::Literal(_) => vec![Operand::Nth(0, Spelling::Plain), Operand::Nth(1, Spelling::Plain), Operand::Literal(text(""))],
+        Operand::Granted(grant, spelling) if *spelling != Spelling::Plain => {
+            vec![Operand::Granted(*grant, Spelling::Plain)]
+        }
+        Operand::Granted(..) => Vec::new(),
+        Operand::Nth(place, spelling) => {
+            let mut found: Vec<Operand> = [0, 1, -1].map(|place| Operand::Nth(place, *spelling)).to_vec();
+            found.push(Operand::Nth(*place, Spelling::Plain));
+            found
+        }
+    }
+}
+
+fn simpler_shapes(shape: &PoolShape) -> Vec<PoolShape> {
+    let mut found = vec![PoolShape::default(), PoolShape { gateway: None, ..shape.clone() }];
+    for index in 0..shape.ranges.len() {
+        let mut fewer = shape.clone();
+        let (first, last) = fewer.ranges.remove(index);
+        found.push(fewer);
+        for bound in [&first, &last] {
+            let mut single = shape.clone();
+            single.ranges[index] = (bound.clone(), bound.clone());
+            found.push(single);
+        }
+    }
+    for index in 0..shape.exclude.len() {
+        let mut fewer = shape.clone();
+        fewer.exclude.remove(index);
+        found.push(fewer);
+    }
+    found
+}
+
+fn simpler_numbers(number: u64) -> Vec<u64> {
+    let mut found = vec![0, 1, 2, 10, number / 2, number.saturating_sub(1)];
+    found.retain(|simpler| *simpler < number);
+    found.dedup();
+    found
+}
+
+fn simpler_ttls(ttl_ms: Option<u64>) -> Vec<Option<u64>> {
+    let Some(ttl_ms) = ttl_ms else { return Vec::new() };
+    std::iter::once(None).chain(simpler_numbers(ttl_ms).into_iter().map(Some)).collect()
+}
+
+/// Gives an owner or pool another name everywhere: that of another one, or a plain new one.
+pub(super) fn rename(best: &Scenario, cursor: usize) -> Offer {
+    let (owners, pools) = names(best);
+    let owner_names = ["a", "b", "c", "d", "e"].map(text);
+    let pool_names = ["p0", "p1", "p2"].map(text);
+    let owner_pairs = owners.iter().flat_map(|old| owners.iter().chain(&owner_names).map(move |new| (true, old, new)));
+    let pool_pairs = pools.iter().flat_map(|old| pools.iter().chain(&pool_names).map(move |new| (false, old, new)));
+    match owner_pairs.chain(pool_pairs).nth(cursor) {
+        None => Offer::End,
+        Some((_, old, new)) if old == new => Offer::Nothing,
+        Some((is_owner, old, new)) => {
+            let mut candidate = best.clone();
+            visit_names(&mut candidate, |kind_is_owner, name| {
+                if kind_is_owner == is_owner && name == old {
+                    *name = new.clone();
+                }
+            });
+            Offer::Candidate(candidate)
+        }
+    }
+}
+
+/// All owners and all pools, each once.
+fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
+    let (mut owners, mut pools) = (Vec::new(), Vec::new());
+    visit_names(&mut scenario.clone(), |is_owner, name| {
+        let list: &mut Vec<Text> = if is_owner { &mut owners } else { &mut pools };
+        if !list.contains(name) {
+            list.push(name.clone());
+        }
+    });
+    (owners, pools)
+}
+
+/// Shows every name in the scenario: (is it an owner's, the name).
+fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &mut Text)) {
+    for step in &mut scenario.steps {
+        match step {
+            Step::Fill { pool, owner, .. } => {
+                visit(false, pool);
+                visit(true, owner);
+            }
+            Step::Drain { pool, .. } => visit(false, pool),
+            Step::Call(operation) => visit_call_names(operation, &mut visit),
+            Step::AdvanceTo { .. } | Step::Replay { .. } | Step::Restart | Step::Crash => {}
+        }
+    }
+}
+
+fn visit_call_names(operation: &mut Operation<Operand>, visit: &mut impl FnMut(bool, &mut Text)) {
+    match operation {
+        Operation::CreatePool { pool, .. }
+        | Operation::UpdatePool { pool, .. }
+        | Operation::DeletePool { pool }
+        | Operation::Usage { pool }
+        | Operation::List { pool: Some(pool) } => visit(false, pool),
+        Operation::Allocate { owner, requests, .. } => {
+            visit(true, owner);
+            requests.iter_mut().for_each(|request| visit(false, &mut request.pool));
+        }
+        Operation::Release { pool, owner, .. } => {
+            visit(false, pool);
+            owner.iter_mut().for_each(|owner| visit(true, owner));
+        }
+        Operation::Renew { pool, owner, .. } => {
+            visit(false, pool);
+            visit(true, owner);
+        }
+        Operation::ReleaseOwner { owner } => visit(true, owner),
+        Operation::Begin
+        | Operation::Commit
+        | Operation::Rollback
+        | Operation::List { pool: None }
+        | Operation::Advance { .. }
+        | Operation::Raw { .. } => {}
+    }
+}
+
+/// Makes a pool smaller, or moves it to a plain place, with every address in it.
+pub(super) fn shrink_pool(best: &Scenario, cursor: usize) -> Offer {
+    let created = best.steps.iter().filter_map(|step| match step {
+        Step::Call(Operation::CreatePool { prefix, .. }) => parse_prefix(prefix),
+        _ => None,
+    });
+    let mut prefixes: Vec<IpNet> = created.collect();
+    prefixes.dedup();
+    let targets = prefixes.iter().flat_map(|old| plainer_prefixes(*old).into_iter().map(move |new| (*old, new)));
+    match targets.into_iter().nth(cursor) {
+        None => Offer::End,
+        Some((old, new)) if old == new => Offer::Nothing,
+        Some((old, new)) => Offer::Candidate(moved_pool(best, old, new)),
+    }
+}
+
+fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
+    let (bits, length) = (old.max_prefix_len(), old.prefix_len());
+    let plain: [&str; 2] = if bits == 32 { ["10.0.0.0", "10.0.1.0"] } else { ["fd00::", "fd01::"] };
+    let here = std::iter::once(old.network());
+    let places: Vec<_> = here.chain(plain.iter().filter_map(|place| parse_address(place))).collect();
+    let lengths = [bits, bits - 1, bits - 2, bits - 3, bits - 4, length.saturating_add(1), length];
+    let shorter = lengths.into_iter().filter(|new| (length..=bits).contains(new));
+    shorter.flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok())).map(|net| net.trunc()).collect()
+}
+
+/// Moves every address text within `old` to the same distance from the nearer end of `new`.
+fn moved_pool(best: &Scenario, old: IpNet, new: IpNet) -> Scenario {
+    let mut candidate = best.clone();
+    for step in &mut candidate.steps {
+        let Step::Call(operation) = step else { continue };
+        match operation {
+            Operation::CreatePool { prefix, shape, .. } => {
+                if parse_prefix(prefix) == Some(old) {
+                    *prefix = text(&new.to_string());
+                }
+                move_shape(shape, old, new);
+            }
+            Operation::UpdatePool { shape, .. } => move_shape(shape, old, new),
+            _ => {
+                for operand in operation.addresses_mut() {
+                    if let Operand::Literal(address) = operand {
+                        move_text(address, old, new);
+                    }
+                }
+            }
+        }
+    }
+    candidate
+}
+
+fn move_shape(shape: &mut PoolShape, old: IpNet, new: IpNet) {
+    for (first, last) in &mut shape.ranges {
+        move_text(first, old, new);
+        move_text(last, old, new);
+    }
+    shape.gateway.iter_mut().for_each(|gateway| move_text(gateway, old, new));
+    for exclusion in &mut shape.exclude {
+        if let Some((first, last)) = exclusion.split_once('-') {
+            let (mut first, mut last) = (text(first), text(last));
+            move_text(&mut first, old, new);
+            move_text(&mut last, old, new);
+            *exclusion = text(&format!("{first}-{last}"));
+        } else {
+            move_text(exclusion, old, new);
+        }
+    }
+}
+
+fn move_text(address: &mut Text, old: IpNet, new: IpNet) {
+    let Some(parsed) = parse_address(address).filter(|parsed| old.contains(parsed)) else { return };
+    let (from, to) = (Span::of_prefix(old), Span::of_prefix(new));
+    let size = to.last - to.first;
+    let (low, high) = (number(parsed) - from.first, from.last - number(parsed));
+    let target = if low <= high { to.first + low.min(size) } else { to.last - high.min(size) };
+    *address = text(&Family::of(parsed).address(target).to_string());
+}

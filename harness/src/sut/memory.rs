@@ -1,0 +1,45 @@
+//! `memory`: the reference allocator in memory.
+
+use poolproof_allocator::{Allocator, MemoryAllocator};
+
+use super::{Failure, Sut, reference};
+use crate::contract::Contract;
+use crate::operation::{Operation, Response};
+
+/// The reference allocator in memory. Not durable: it has no restart.
+#[derive(Debug)]
+pub struct Memory {
+    allocator: MemoryAllocator,
+    contract: Contract,
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn new() -> Memory {
+        Memory { allocator: Allocator::in_memory(), contract: reference::contract(false) }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::new()
+    }
+}
+
+impl Sut for Memory {
+    fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        // After a panic nothing inside is to be trusted, so a failed reset starts afresh.
+        self.allocator.reset().or_else(|_| {
+            self.allocator = Allocator::in_memory();
+            Ok(())
+        })
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        Ok(reference::call(&mut self.allocator, operation))
+    }
+}

@@ -1,0 +1,102 @@
+//! The text that names a system on the command line: `sqlite`, `stdio:python3 server.py`, …
+//!
+//! [`FORMS`] is the one list of adapters. To add one, add a line.
+
+use super::{Failure, Sut};
+
+/// A way to name a system.
+pub struct Form {
+    /// What comes before the colon; the whole text where there is none.
+    pub name: &'static str,
+    /// The form as shown in help texts.
+    pub form: &'static str,
+    /// One line on what it is.
+    pub help: &'static str,
+    /// Starts it, given what comes after the colon.
+    start: fn(Option<&str>) -> Result<Box<dyn Sut>, Failure>,
+}
+
+/// Every way to name a system.
+pub const FORMS: &[Form] = &[
+    #[cfg(feature = "reference")]
+    Form {
+        name: "sqlite",
+        form: "sqlite[:PATH]",
+        help: "the reference allocator on an SQLite file: a new one at PATH, or in a temporary directory",
+        start: sqlite,
+    },
+    #[cfg(feature = "reference")]
+    Form { name: "memory", form: "memory", help: "the reference allocator in memory", start: memory },
+    #[cfg(feature = "process")]
+    Form {
+        name: "stdio",
+        form: "stdio:COMMAND ARG…",
+        help: "any program that speaks the protocol on its standard input and output",
+        start: stdio,
+    },
+    #[cfg(feature = "process")]
+    Form {
+        name: "cni",
+        form: "cni:PLUGIN",
+        help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local",
+        start: cni,
+    },
+];
+
+/// Starts the system that the text names.
+///
+/// # Errors
+///
+/// [`Failure::Unable`] for a text that names none, or one that cannot be started;
+/// [`Failure::Misbehaved`] for one that starts and does not behave.
+pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
+    let (name, rest) = match text.split_once(':') {
+        Some((name, rest)) => (name, Some(rest)),
+        None => (text, None),
+    };
+    match FORMS.iter().find(|form| form.name == name) {
+        Some(form) => (form.start)(rest),
+        None => {
+            let forms: Vec<&str> = FORMS.iter().map(|form| form.form).collect();
+            Err(Failure::Unable(format!("there is no system `{text}`; a system is one of {}", forms.join(", "))))
+        }
+    }
+}
+
+#[cfg(feature = "reference")]
+fn memory(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    match rest {
+        None => Ok(Box::new(super::memory::Memory::new())),
+        Some(_) => Err(Failure::Unable("`memory` takes nothing after it".to_owned())),
+    }
+}
+
+#[cfg(feature = "reference")]
+fn sqlite(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    use super::sqlite::Sqlite;
+    Ok(Box::new(match rest {
+        None => Sqlite::temporary()?,
+        Some("") => return Err(Failure::Unable("`sqlite:` needs a path after it".to_owned())),
+        Some(path) => Sqlite::at(path.as_ref())?,
+    }))
+}
+
+#[cfg(feature = "process")]
+fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    let words = shell_words::split(rest.unwrap_or_default())
+        .map_err(|error| Failure::Unable(format!("the command after `stdio:` cannot be split into words: {error}")))?;
+    if words.is_empty() {
+        return Err(Failure::Unable("`stdio:` needs a command after it: 'stdio:python3 server.py'".to_owned()));
+    }
+    let stdio = super::stdio::Stdio::start(words, None)?;
+    stdio.warnings().iter().for_each(|warning| eprintln!("poolproof: {warning}"));
+    Ok(Box::new(stdio))
+}
+
+#[cfg(feature = "process")]
+fn cni(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    match rest {
+        None | Some("") => Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned())),
+        Some(_) => Err(Failure::Unable("the cni adapter is not there yet".to_owned())),
+    }
+}

@@ -1,0 +1,133 @@
+//! `sqlite`: the reference allocator on an SQLite file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use poolproof_allocator::{Allocator, SqliteAllocator};
+use tempfile::TempDir;
+
+use super::{Failure, Sut, reference};
+use crate::contract::Contract;
+use crate::operation::{Operation, Response};
+use crate::property::{Property, Violation};
+
+/// What SQLite keeps beside the file: the write-ahead log, which holds acknowledged changes, and
+/// the index of the log, which dies with the last process.
+const LOG: &str = "-wal";
+const LOG_INDEX: &str = "-shm";
+
+/// The reference allocator on an SQLite file.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    contract: Contract,
+    /// Closed only for a moment, while it starts again.
+    allocator: Option<SqliteAllocator>,
+    /// Removed with everything in it when the adapter goes.
+    _folder: Option<TempDir>,
+}
+
+impl Sqlite {
+    /// A file in a fresh temporary directory.
+    ///
+    /// # Errors
+    ///
+    /// When the directory or the file cannot be made.
+    pub fn temporary() -> Result<Sqlite, Failure> {
+        let folder = TempDir::with_prefix("poolproof-").map_err(|error| {
+            Failure::Unable(format!("cannot make a temporary directory: {error}; TMPDIR names another place"))
+        })?;
+        let path = folder.path().join("allocator.db");
+        Sqlite::open(path, Some(folder))
+    }
+
+    /// A new file that stays. Scenarios wipe it, so it must not exist yet.
+    ///
+    /// # Errors
+    ///
+    /// When it exists or cannot be made.
+    pub fn at(path: &Path) -> Result<Sqlite, Failure> {
+        if path.exists() {
+            let message = format!("{} exists; every scenario would wipe it, so name a new file", path.display());
+            return Err(Failure::Unable(message));
+        }
+        Sqlite::open(path.to_owned(), None)
+    }
+
+    fn open(path: PathBuf, folder: Option<TempDir>) -> Result<Sqlite, Failure> {
+        let allocator = Allocator::open(&path).map_err(|error| Failure::Unable(describe(&path, &error)))?;
+        Ok(Sqlite { path, contract: reference::contract(true), allocator: Some(allocator), _folder: folder })
+    }
+
+    fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
+        let opened = match self.allocator.take() {
+            Some(allocator) => allocator,
+            None => Allocator::open(&self.path).map_err(|error| {
+                let message = format!("it does not start again: {}", describe(&self.path, &error));
+                Failure::Misbehaved(Violation::new(Property::Durable, message))
+            })?,
+        };
+        Ok(self.allocator.insert(opened))
+    }
+
+    /// Leaves on disk what a process that is killed leaves: everything written, nothing tidied up.
+    fn die(&mut self) -> io::Result<()> {
+        let left = [self.path.clone(), beside(&self.path, LOG)];
+        let kept = left.iter().map(|path| if path.exists() { fs::read(path).map(Some) } else { Ok(None) });
+        let kept = kept.collect::<io::Result<Vec<_>>>()?;
+        self.allocator = None;
+        for (path, content) in left.iter().zip(kept) {
+            match content {
+                Some(content) => fs::write(path, content)?,
+                None => remove(path)?,
+            }
+        }
+        remove(&beside(&self.path, LOG_INDEX))
+    }
+}
+
+impl Sut for Sqlite {
+    fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        let started = self.start()?.reset();
+        started.map_err(|error| Failure::Unable(describe(&self.path, &error)))
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        Ok(reference::call(self.start()?, operation))
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.allocator = None;
+        self.start().map(|_| ())
+    }
+
+    fn crash(&mut self) -> Result<(), Failure> {
+        self.die().map_err(|error| Failure::Unable(format!("{}: {error}", self.path.display())))?;
+        self.start().map(|_| ())
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The error with its causes, which are ours to see: this is our own file.
+fn describe(path: &Path, error: &poolproof_allocator::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(format!("{}: {error}", path.display()), |text, cause| format!("{text}: {cause}"))
+}
