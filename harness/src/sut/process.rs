@@ -45,6 +45,8 @@ pub struct Process {
     searched: usize,
     tail: Vec<u8>,
     chunk: Box<[u8]>,
+    /// Once reaped; the number of its group may belong to others from then on.
+    status: Option<ExitStatus>,
 }
 
 /// Why a wait ended without what was waited for.
@@ -72,26 +74,26 @@ pub enum Line {
     },
 }
 
-/// What a run to completion gave.
+/// What a run gave; the child is gone, however it ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct Run {
     /// How it ended.
-    pub status: ExitStatus,
-    /// All of stdout.
+    pub end: End,
+    /// Its stdout until then.
     pub stdout: Vec<u8>,
-    /// The end of stderr.
+    /// The end of its stderr.
     pub stderr: String,
 }
 
-/// Why a run did not complete; the child is gone all the same.
+/// How a run ended.
 #[derive(Debug)]
-pub enum RunError {
-    /// It could not be started.
-    Start(Failure),
-    /// It had to be stopped.
-    Stopped(Stopped),
+pub enum End {
+    /// By itself.
+    Exited(ExitStatus),
     /// It wrote more than [`MAX_RUN_OUTPUT`].
     Flooded,
+    /// It had to be stopped.
+    Stopped(Stopped),
 }
 
 impl Process {
@@ -109,6 +111,7 @@ impl Process {
             searched: 0,
             tail: Vec::new(),
             chunk: vec![0; CHUNK].into_boxed_slice(),
+            status: None,
         };
         process.never_block().map_err(|error| Failure::Unable(format!("cannot set up pipes: {error}")))?;
         Ok(process)
@@ -199,15 +202,22 @@ impl Process {
 
     /// Has it exited? Does not reap it, so that its group keeps its number until it is killed.
     pub fn has_exited(&self) -> bool {
+        if self.status.is_some() {
+            return true;
+        }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         !matches!(waitid(WaitId::Pid(Pid::from_child(&self.child)), options), Ok(None))
     }
 
     /// Kills the whole group, reaps the child and takes what is left of stderr.
     pub fn end(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
         // The group may be gone already; there is nothing else that could be wrong.
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
-        let status = self.child.wait();
+        let status = self.child.wait()?;
+        self.status = Some(status);
         // A pipe holds little, but a grandchild that left the group may still be filling it.
         for _ in 0..STDERR_TAIL.div_ceil(CHUNK) * 2 {
             if self.stderr.is_none() || !self.take_errors() {
@@ -215,7 +225,7 @@ impl Process {
             }
         }
         (self.stdin, self.stdout, self.stderr) = (None, None, None);
-        status
+        Ok(status)
     }
 
     /// The end of what it wrote to stderr so far.
@@ -345,11 +355,16 @@ impl Drop for Process {
 }
 
 /// Runs a command to completion, or to the end of its time.
-pub fn run(command: Command, input: &[u8], limit: Duration) -> Result<Finished, RunError> {
-    let mut process = Process::start(command).map_err(RunError::Start)?;
-    let status = process.finish(input, Instant::now() + limit, MAX_RUN_OUTPUT).map_err(RunError::Stopped)?;
-    let Some(status) = status else { return Err(RunError::Flooded) };
-    Ok(Finished { status, stdout: std::mem::take(&mut process.output), stderr: process.stderr_tail() })
+pub fn run(command: Command, input: &[u8], limit: Duration) -> Result<Run, Failure> {
+    let mut process = Process::start(command)?;
+    let end = match process.finish(input, Instant::now() + limit, MAX_RUN_OUTPUT) {
+        Ok(Some(status)) => End::Exited(status),
+        Ok(None) => End::Flooded,
+        Err(stopped) => End::Stopped(stopped),
+    };
+    // For the rest of stderr; an exited child has been reaped already and is not touched again.
+    let _ = process.end();
+    Ok(Run { end, stdout: std::mem::take(&mut process.output), stderr: process.stderr_tail() })
 }
 
 /// How a child ended, as the rest of a sentence: `exited with status 3`.

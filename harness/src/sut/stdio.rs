@@ -93,8 +93,7 @@ impl Stdio {
     /// The method `reset`; a refusal is an answer.
     fn reset_in_place(&mut self) -> Result<Result<(), Refusal>, Failure> {
         let id = self.channel.next_id();
-        let line = self.channel.exchange("reset", &protocol::encode_reset(id))?;
-        self.channel.judged(protocol::decode_reset(id, &line))
+        self.channel.ask("reset", &protocol::encode_reset(id), |line| protocol::decode_reset(id, line))
     }
 
     fn can_reset(&self) -> bool {
@@ -131,8 +130,8 @@ impl Sut for Stdio {
         }
         self.untouched = false;
         let id = self.channel.next_id();
-        let line = self.channel.exchange(operation.method().name(), &protocol::encode(id, operation))?;
-        self.channel.judged(protocol::decode(id, operation, &line))
+        let request = protocol::encode(id, operation);
+        self.channel.ask(operation.method().name(), &request, |line| protocol::decode(id, operation, line))
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
@@ -202,8 +201,8 @@ impl Channel {
         command.args(arguments).env(STATE_DIR, self.directory.path());
         self.process = Some(Process::start(command)?);
         let id = self.next_id();
-        let line = self.exchange("initialize", &protocol::encode_initialize(id))?;
-        let mut introduction = self.judged(protocol::decode_initialize(id, &line))?;
+        let request = protocol::encode_initialize(id);
+        let mut introduction = self.ask("initialize", &request, |line| protocol::decode_initialize(id, line))?;
         introduction.contract.limits = Limits { raw: true, ..Limits::default() };
         Ok(introduction)
     }
@@ -213,25 +212,39 @@ impl Channel {
         self.id
     }
 
-    /// Sends a request and waits for the next line, which must be the only one.
+    /// Sends a request and decodes the next line, which must be the only one.
+    fn ask<T>(
+        &mut self,
+        method: &str,
+        request: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Violation>,
+    ) -> Result<T, Failure> {
+        let line = self.exchange(method, request)?;
+        let answer = decode(&line).map_err(|violation| {
+            self.end();
+            Failure::Misbehaved(violation)
+        })?;
+        let surplus = self.process.as_ref().map_or(&[][..], Process::unread);
+        if surplus.is_empty() {
+            return Ok(answer);
+        }
+        let surplus = excerpt(surplus);
+        self.misbehaved(format!("after the answer to `{method}` there is output nobody asked for: {surplus}"))
+    }
+
     fn exchange(&mut self, method: &str, request: &[u8]) -> Result<Vec<u8>, Failure> {
         let timeout = self.timeout;
         let Some(process) = &mut self.process else {
             return Err(Failure::Unable("the system has been stopped; only a reset starts it again".to_owned()));
         };
-        let line = match process.exchange(request, Instant::now() + timeout) {
-            Ok(Line::Whole(line)) => line,
+        match process.exchange(request, Instant::now() + timeout) {
+            Ok(Line::Whole(line)) => Ok(line),
             Ok(Line::TooLong) => {
-                return self.misbehaved(format!("`{method}` was answered by a line over {} MiB", MAX_LINE >> 20));
+                self.misbehaved(format!("`{method}` was answered by a line over {} MiB", MAX_LINE >> 20))
             }
-            Ok(Line::Ended { rest }) => return self.ended(method, &rest),
-            Err(stopped) => return self.stopped(stopped, &format!("`{method}` was not answered within {timeout:?}")),
-        };
-        if process.unread().is_empty() {
-            return Ok(line);
+            Ok(Line::Ended { rest }) => self.ended(method, &rest),
+            Err(stopped) => self.stopped(stopped, &format!("`{method}` was not answered within {timeout:?}")),
         }
-        let surplus = excerpt(process.unread());
-        self.misbehaved(format!("after the answer to `{method}` there is output nobody asked for: {surplus}"))
     }
 
     /// Its output has ended where an answer was due.
@@ -259,13 +272,6 @@ impl Channel {
             Stopped::Late => Failure::total(lateness),
             Stopped::Interrupted => Failure::Interrupted,
             Stopped::Broken(error) => Failure::Unable(format!("cannot talk to the system: {error}")),
-        })
-    }
-
-    fn judged<T>(&mut self, decoded: Result<T, Violation>) -> Result<T, Failure> {
-        decoded.map_err(|violation| {
-            self.end();
-            Failure::Misbehaved(violation)
         })
     }
 
