@@ -97,6 +97,6 @@ fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
 fn cni(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
     match rest {
         None | Some("") => Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned())),
-        Some(_) => Err(Failure::Unable("the cni adapter is not there yet".to_owned())),
+        Some(path) => Ok(Box::new(super::cni::Cni::new(path.into())?)),
     }
 }
