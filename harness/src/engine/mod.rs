@@ -6,6 +6,7 @@
 pub mod check;
 pub mod counterexample;
 pub mod examine;
+pub mod fuzz;
 pub mod minimise;
 mod panics;
 pub mod replay;

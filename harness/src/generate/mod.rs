@@ -72,6 +72,17 @@ impl Generator {
         drawn.into_scenario()
     }
 
+    /// A scenario from a seed for its shape, and one for each step: for whoever draws seeds from a
+    /// fuzzer's bytes.
+    pub fn from_choices(&self, shape: u64, steps: &[u64]) -> Scenario {
+        let mut rng = Rng::with_seed(shape);
+        let shape = Shape { steps: steps.len(), ..self.shape(&mut rng) };
+        let mut drawn = steps::Drawn::new(&self.contract, &shape);
+        drawn.create_pools(&mut rng);
+        steps.iter().for_each(|seed| drawn.step(&mut Rng::with_seed(*seed)));
+        drawn.into_scenario()
+    }
+
     /// A changed copy: steps dropped, repeated, moved or drawn anew. For engines that evolve
     /// scenarios, such as a coverage-guided fuzzer.
     pub fn mutate(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
