@@ -40,6 +40,55 @@ pub(super) fn drop_pair(best: &Scenario, cursor: usize) -> Offer {
     Offer::Candidate(best.without(|index| index == first || index == second))
 }
 
+/// Places that stand in for what a dropped step was granted.
+const STAND_INS: [i64; 4] = [0, 1, 2, -2];
+
+/// Leaves out a step that others refer to, and puts into them what it probably gave: a place in the
+/// pool, the call itself, the length of its lease.
+pub(super) fn drop_and_inline(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    let (dropped, stand_in) = (cursor / STAND_INS.len(), STAND_INS[cursor % STAND_INS.len()]);
+    if dropped >= count {
+        return Offer::End;
+    }
+    let mut inlined = best.clone();
+    let step = &best.steps[dropped];
+    let mut is_needed = false;
+    for other in &mut inlined.steps[dropped + 1..] {
+        if other.references().any(|reference| *reference as usize == dropped) {
+            is_needed = true;
+            inline(other, step, stand_in);
+        }
+    }
+    if !is_needed {
+        return Offer::Nothing;
+    }
+    Offer::Candidate(inlined.without(|index| index == dropped))
+}
+
+/// Makes `step`, which refers to `dropped`, stand by itself.
+fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
+    match step {
+        Step::Replay { .. } => *step = dropped.clone(),
+        Step::AdvanceTo { offset_ms, .. } => {
+            let ttl_ms = match dropped {
+                Step::Call(Operation::Allocate { ttl_ms, .. }) | Step::Fill { ttl_ms, .. } => ttl_ms.unwrap_or(0),
+                Step::Call(Operation::Renew { ttl_ms, .. }) => *ttl_ms,
+                _ => 0,
+            };
+            *step = Step::Call(Operation::Advance { ms: ttl_ms.saturating_add_signed(*offset_ms) });
+        }
+        Step::Call(operation) => {
+            for operand in operation.addresses_mut() {
+                if let Operand::Granted(_, spelling) = operand {
+                    *operand = Operand::Nth(stand_in, *spelling);
+                }
+            }
+        }
+        Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
+    }
+}
+
 /// Replaces one step by a simpler one.
 pub(super) fn simplify_step(best: &Scenario, cursor: usize) -> Offer {
     let mut before = 0;
