@@ -92,7 +92,7 @@ impl From<Failure> for Ending {
     }
 }
 
-fn refuse<T>(kind: Kind, message: impl Into<String>) -> Outcome<T> {
+fn refuse<T>(kind: Kind, message: &'static str) -> Outcome<T> {
     Err(Ending::Refused(Refusal { kind, message: message.into() }))
 }
 
