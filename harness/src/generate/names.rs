@@ -9,7 +9,7 @@ use super::pick;
 use crate::operation::Text;
 
 /// Plain names, long enough that a leak of one is noticed.
-const PLAIN: &[&str] = &["alice", "bob-1", "carol", "dave.example"];
+const PLAIN: &[&str] = &["alice-1", "bob-2", "carol.3", "dave.example"];
 
 /// Families of names that are easily confused.
 const FAMILIES: &[&[&str]] = &[

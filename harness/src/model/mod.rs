@@ -352,7 +352,7 @@ impl Model {
             let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
             return Err(Violation::new(Property::Discreet, message));
         }
-        let betrayed = |owner: &&Text| owner.len() >= SECRET_LENGTH && message.contains(&***owner);
+        let betrayed = |owner: &&Text| is_telling(owner) && message.contains(&***owner);
         if let Some(owner) = self.owners.iter().find(|owner| betrayed(owner) && !mentions(operation, owner)) {
             let message = format!("the text of `{operation}`'s refusal names another owner, {owner:?}: {message}");
             return Err(Violation::new(Property::Discreet, message));
@@ -368,7 +368,13 @@ impl Model {
 }
 
 /// Shorter names of owners turn up in texts by chance.
-const SECRET_LENGTH: usize = 5;
+const TELLING_LENGTH: usize = 5;
+
+/// Can this owner's name be recognised in a text? Short names and plain words, such as `owner`
+/// itself, cannot.
+fn is_telling(owner: &str) -> bool {
+    owner.len() >= TELLING_LENGTH && !owner.trim().chars().all(char::is_alphabetic)
+}
 
 /// Does the call itself hold this text?
 fn mentions(operation: &Operation, owner: &str) -> bool {
