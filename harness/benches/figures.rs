@@ -27,11 +27,11 @@ fn main() {
     }
     println!("check (drawing, model and comparison included) against the same calls straight on the allocator;");
     println!("medians of {BLOCKS} pairs in turn");
-    let memory = compare(Memory::new(), Allocator::in_memory(), 1_000);
+    let memory = compare(Memory::new(), Allocator::in_memory, 1_000);
     report("memory", &memory, 3.0);
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let straight = Allocator::open(folder.path().join("straight.db")).expect("a new file");
-    let sqlite = compare(Sqlite::temporary().expect("a temporary directory"), straight, 4);
+    let open = || Allocator::open(folder.path().join("straight.db")).expect("a file of its own");
+    let sqlite = compare(Sqlite::temporary().expect("a temporary directory"), open, 8);
     report("sqlite", &sqlite, 1.1);
 }
 
@@ -58,7 +58,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-fn compare<S: Store>(sut: impl Sut, mut allocator: Allocator<S>, scenarios: u64) -> Vec<Pair> {
+fn compare<S: Store>(sut: impl Sut, open: impl Fn() -> Allocator<S>, scenarios: u64) -> Vec<Pair> {
+    let mut straight_one = Some(open());
     let generator = Generator::new(sut.contract());
     let mut sut = Recorder { sut, calls: None };
     let mut examiner = Examiner::sparing(&sut);
@@ -72,9 +73,19 @@ fn compare<S: Store>(sut: impl Sut, mut allocator: Allocator<S>, scenarios: u64)
         seeds.for_each(|seed| run(&mut examiner, &mut sut, &generator.scenario(seed)));
         let checked = started.elapsed();
         let started = Instant::now();
-        calls.iter().for_each(|call| apply(&mut allocator, call));
+        for call in &calls {
+            match (call, &mut straight_one) {
+                (Call::Restart, allocator) => {
+                    // The old one is closed before the new one is opened.
+                    *allocator = None;
+                    *allocator = Some(open());
+                }
+                (call, Some(allocator)) => apply(allocator, call),
+                (_, None) => unreachable!("it is opened again at once"),
+            }
+        }
         let straight = started.elapsed();
-        let operations = calls.iter().filter(|call| !matches!(call, Call::Reset)).count() as u64;
+        let operations = calls.iter().filter(|call| !matches!(call, Call::Reset | Call::Restart)).count() as u64;
         // The first block warms both sides up.
         if block > 0 {
             pairs.push(Pair { checked, straight, operations });
@@ -118,10 +129,12 @@ impl<S: Sut> Sut for Recorder<S> {
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
+        self.note(|| Call::Restart);
         self.sut.restart()
     }
 
     fn crash(&mut self) -> Result<(), Failure> {
+        self.note(|| Call::Restart);
         self.sut.crash()
     }
 }
@@ -129,6 +142,8 @@ impl<S: Sut> Sut for Recorder<S> {
 /// A call with its texts parsed.
 enum Call {
     Reset,
+    /// Closing and opening again; stands for crashes too, which only a harness makes.
+    Restart,
     CreatePool(Text, Option<PoolSpec>),
     UpdatePool(Text, Option<Shape>),
     DeletePool(Text),
@@ -200,6 +215,7 @@ fn read_shape(shape: &PoolShape) -> Option<Shape> {
 /// Makes the call. What could not be parsed would not have got this far, and costs nothing here.
 fn apply<S: Store>(allocator: &mut Allocator<S>, call: &Call) {
     match call {
+        Call::Restart => {}
         Call::Reset => drop(black_box(allocator.reset())),
         Call::CreatePool(pool, Some(spec)) => drop(black_box(allocator.create_pool(pool, spec))),
         Call::UpdatePool(pool, Some(shape)) => drop(black_box(allocator.update_pool(pool, shape))),

@@ -44,7 +44,7 @@ struct Shape {
 
 impl Generator {
     /// How many steps a scenario has at most, unless told otherwise.
-    pub const DEFAULT_MAX_STEPS: usize = 80;
+    pub const DEFAULT_MAX_STEPS: usize = 120;
 
     /// A generator for this contract.
     pub fn new(contract: &Contract) -> Generator {
