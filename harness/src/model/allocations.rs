@@ -65,6 +65,9 @@ impl Model {
             if !matches!(request.want, Want::Any) {
                 reasons.push(Reason::may(Kind::Invalid));
             }
+            if matches!(request.want, Want::Block(_)) && !self.contract.blocks {
+                reasons.push(Reason::may(Kind::Unsupported));
+            }
             return;
         };
         match &request.want {
@@ -361,6 +364,8 @@ impl Model {
             return Ok(());
         }
         self.expect_done(operation, response)?;
+        // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5.
+        self.uncertain |= held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         if let (Some(held), Some(pool)) = (held, self.state.pools.get_mut(pool)) {
             pool.remove(held.grant.span().first);
             pool.freed = Freed::Released;
