@@ -16,7 +16,9 @@ use poolproof::operation::{Operation, PoolShape, Response, Text, Want, Written};
 use poolproof::scenario::Scenario;
 use poolproof::sut::{Failure, Sut, memory::Memory, sqlite::Sqlite};
 use poolproof_allocator::store::Store;
-use poolproof_allocator::{AddressRange, Allocator, PoolShape as Shape, PoolSpec, Request, parse_address, parse_prefix};
+use poolproof_allocator::{
+    AddressRange, Allocator, PoolShape as Shape, PoolSpec, Request, parse_address, parse_prefix,
+};
 
 const BLOCKS: u64 = 21;
 
@@ -44,7 +46,9 @@ struct Pair {
 
 fn report(name: &str, pairs: &[Pair], most: f64) {
     let ratio = median(pairs.iter().map(|pair| pair.checked.as_secs_f64() / pair.straight.as_secs_f64()));
-    let rate = |time: fn(&Pair) -> Duration| median(pairs.iter().map(|pair| pair.operations as f64 / time(pair).as_secs_f64()));
+    let rate = |time: fn(&Pair) -> Duration| {
+        median(pairs.iter().map(|pair| pair.operations as f64 / time(pair).as_secs_f64()))
+    };
     println!(
         "{name:<8} ratio {ratio:.2} (at most {most}); checked {:.0} operations/s, straight {:.0} operations/s",
         rate(|pair| pair.checked),
@@ -204,7 +208,8 @@ fn read(address: &Written) -> Option<IpAddr> {
 }
 
 fn read_shape(shape: &PoolShape) -> Option<Shape> {
-    let range = |(first, last): &(Text, Text)| AddressRange::new(parse_address(first).ok()?, parse_address(last).ok()?).ok();
+    let range =
+        |(first, last): &(Text, Text)| AddressRange::new(parse_address(first).ok()?, parse_address(last).ok()?).ok();
     Some(Shape {
         ranges: shape.ranges.iter().map(range).collect::<Option<_>>()?,
         gateway: shape.gateway.as_ref().map(|gateway| parse_address(gateway)).transpose().ok()?,

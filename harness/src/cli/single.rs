@@ -101,7 +101,8 @@ impl Lines<'_> {
             return;
         }
         self.shown = Some(step);
-        let shown = self.scenario.steps.get(step).map_or("the whole state, at the end".to_owned(), |step| step.to_string());
+        let shown =
+            self.scenario.steps.get(step).map_or("the whole state, at the end".to_owned(), |step| step.to_string());
         // Writing into a String does not fail.
         let _ = writeln!(self.text, "{:>3}  {shown}", step + 1);
     }
@@ -144,7 +145,8 @@ fn shown(response: &Response) -> String {
         }
         Ok(Answer::Renewed { expires_ms }) => format!("renewed until {expires_ms}"),
         Ok(Answer::Listed(lines)) => {
-            let lines: Vec<String> = lines.iter().map(|line| format!("{} {} {:?}", line.pool, line.address, line.owner)).collect();
+            let lines: Vec<String> =
+                lines.iter().map(|line| format!("{} {} {:?}", line.pool, line.address, line.owner)).collect();
             format!("listed [{}]", lines.join(", "))
         }
         Ok(Answer::Usage { allocatable, allocated }) => format!("{allocated} of {allocatable} held"),

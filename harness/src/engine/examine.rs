@@ -62,12 +62,7 @@ impl Examiner {
     }
 
     /// Do two fresh instances choose alike?
-    fn predictable(
-        &mut self,
-        sut: &mut dyn Sut,
-        scenario: &Scenario,
-        run: &Run,
-    ) -> Result<Option<Violation>, Failure> {
+    fn predictable(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
         if run.choice_bits < CHANCE_BITS || !self.takes_second_look(0) {
             return Ok(None);
         }
@@ -103,9 +98,8 @@ impl Examiner {
         if large_time < LONG_CALL || large_time < small_time * LARGEST_RATIO {
             return Ok(None);
         }
-        let message = format!(
-            "the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses"
-        );
+        let message =
+            format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
         Ok(Some(Violation::new(Property::Bounded, message)))
     }
 

@@ -71,7 +71,8 @@ fn collect(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> io::Result<
         }
         return Ok(());
     }
-    let mut entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut entries =
+        fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     entries.sort();
     entries.iter().try_for_each(|entry| collect(entry, false, files))
 }
@@ -114,7 +115,11 @@ pub fn replay(
     }
     report.is_interrupted = interrupt::requested();
     if report.is_interrupted {
-        missing.push(format!("{} of {} scenarios were not run", entries.len() as u64 - report.scenarios, entries.len()));
+        missing.push(format!(
+            "{} of {} scenarios were not run",
+            entries.len() as u64 - report.scenarios,
+            entries.len()
+        ));
     }
     report.seconds = started.elapsed().as_secs_f64();
     report.coverage = examiner.runner.model.coverage.clone();

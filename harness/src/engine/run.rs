@@ -16,9 +16,7 @@ use crate::address::Grant;
 use crate::contract::{Clock, Repeat};
 use crate::interrupt;
 use crate::model::Model;
-use crate::operation::{
-    Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written,
-};
+use crate::operation::{Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
 use crate::property::{Property, Violation};
 use crate::scenario::{GrantRef, Operand, Scenario, Step, spell};
 use crate::sut::{Failure, Sut};
@@ -149,7 +147,15 @@ impl Runner {
         self.model.reset();
         self.traces.clear();
         self.traces.resize_with(scenario.steps.len(), Trace::default);
-        let mut pass = Pass { runner: self, sut, watch, started: Instant::now(), at: 0, run: Run::default(), leak: Leak::default() };
+        let mut pass = Pass {
+            runner: self,
+            sut,
+            watch,
+            started: Instant::now(),
+            at: 0,
+            run: Run::default(),
+            leak: Leak::default(),
+        };
         let finding = match pass.whole(scenario) {
             Ok(()) => None,
             Err(Stop::Failed(failure)) => return Err(failure),
@@ -261,8 +267,8 @@ impl Pass<'_> {
                 Some("the adapter cannot ask one pool twice in a call")
             }
             Operation::CreatePool { prefix, .. } => {
-                let family = crate::address::parse_prefix(prefix)
-                    .map(|prefix| crate::address::Family::of(prefix.network()));
+                let family =
+                    crate::address::parse_prefix(prefix).map(|prefix| crate::address::Family::of(prefix.network()));
                 let unserved = family.is_some_and(|family| !contract.families.contains(family));
                 unserved.then_some("the system does not serve this address family")
             }
@@ -344,7 +350,8 @@ impl Pass<'_> {
         if self.leak.streak < LEAK_STREAK {
             return Ok(());
         }
-        let message = format!("`{call}` was refused and left a file open, as did the refused calls before it: {open} now");
+        let message =
+            format!("`{call}` was refused and left a file open, as did the refused calls before it: {open} now");
         Err(Violation::new(Property::Tidy, message).into())
     }
 

@@ -19,8 +19,8 @@ use crate::contract::Contract;
 use crate::operation::Text;
 use crate::scenario::{Scenario, Step};
 use pools::DrawnPool;
-pub use tour::tour;
 use steps::Weights;
+pub use tour::tour;
 
 /// Draws scenarios for systems with one contract.
 #[derive(Clone, Debug)]
@@ -166,8 +166,13 @@ mod tests {
     use crate::operation::{Method, Operation};
 
     fn everything() -> Contract {
-        let mut contract =
-            Contract { methods: Methods::all(), clock: Clock::Virtual, durable: true, blocks: true, ..Contract::default() };
+        let mut contract = Contract {
+            methods: Methods::all(),
+            clock: Clock::Virtual,
+            durable: true,
+            blocks: true,
+            ..Contract::default()
+        };
         contract.limits.raw = true;
         contract
     }

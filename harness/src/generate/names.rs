@@ -50,7 +50,11 @@ pub(super) fn owners(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
 
 /// So many pools, all with different names.
 pub(super) fn pools(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
-    if odd { family(true, rng).into_iter().take(count).collect() } else { (0..count).map(|n| format!("p{n}").into()).collect() }
+    if odd {
+        family(true, rng).into_iter().take(count).collect()
+    } else {
+        (0..count).map(|n| format!("p{n}").into()).collect()
+    }
 }
 
 /// At least four different names, in a drawn order.

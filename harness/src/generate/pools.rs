@@ -22,14 +22,8 @@ pub(super) struct DrawnPool {
 /// Where tiny pools lie, as first numbers: ordinary, at both ends of the space, neighbours, and
 /// where IPv6 looks like IPv4.
 const PLACES_V4: [u128; 6] = [0x0a00_0000, 0x0a00_0100, 0, 0xffff_ff00, 0xc0a8_0000, 0x7fff_ff00];
-const PLACES_V6: [u128; 6] = [
-    0xfd00 << 112,
-    0x2001_0db8 << 96,
-    0,
-    u128::MAX - 0xff,
-    0xffff_0a00_0000,
-    (0xfd00 << 112) | (0xffff_ffff << 64),
-];
+const PLACES_V6: [u128; 6] =
+    [0xfd00 << 112, 0x2001_0db8 << 96, 0, u128::MAX - 0xff, 0xffff_0a00_0000, (0xfd00 << 112) | (0xffff_ffff << 64)];
 
 /// Huge prefixes.
 const HUGE_V4: [(u128, u8); 4] = [(0x0a00_0000, 8), (0x0a00_0000, 12), (0, 0), (0xac10_0000, 16)];
@@ -106,8 +100,12 @@ pub(super) fn shape(contract: &Contract, family: Family, prefix: Span, rng: &mut
     let exclude = (0..exclusions).map(|_| {
         let span = span_within(prefix, rng);
         match rng.u8(..3) {
-            0 if span.first != span.last => text(&format!("{}-{}", family.address(span.first), family.address(span.last))),
-            1 => text(&format!("{}/{}", family.address(span.first & !1), family.bits() - u8::from(span.first & 1 == 0))),
+            0 if span.first != span.last => {
+                text(&format!("{}-{}", family.address(span.first), family.address(span.last)))
+            }
+            1 => {
+                text(&format!("{}/{}", family.address(span.first & !1), family.bits() - u8::from(span.first & 1 == 0)))
+            }
             _ => address(span.first),
         }
     });

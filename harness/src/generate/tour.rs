@@ -20,7 +20,8 @@ pub fn tour(contract: &Contract) -> Vec<Scenario> {
     texts.iter().filter_map(|text| parse(&format!("{}\n{text}", crate::scenario::HEADER)).ok()).collect()
 }
 
-const RAW: &str = "raw \"{\"\nraw \"{\\\"jsonrpc\\\":\\\"2.0\\\",\\\"id\\\":$id,\\\"method\\\":\\\"allocate\\\",\\\"params\\\":{}}\"";
+const RAW: &str =
+    "raw \"{\"\nraw \"{\\\"jsonrpc\\\":\\\"2.0\\\",\\\"id\\\":$id,\\\"method\\\":\\\"allocate\\\",\\\"params\\\":{}}\"";
 
 fn tour_of(family: Family, contract: &Contract) -> Vec<String> {
     let (net, sep, size) = match family {
@@ -67,7 +68,8 @@ mod tests {
 
     #[test]
     fn every_text_of_the_tour_parses() {
-        let mut contract = Contract { methods: Methods::all(), clock: Clock::Virtual, durable: true, ..Contract::default() };
+        let mut contract =
+            Contract { methods: Methods::all(), clock: Clock::Virtual, durable: true, ..Contract::default() };
         contract.limits.raw = true;
         for family in Family::ALL {
             for text in tour_of(family, &contract) {

@@ -364,8 +364,9 @@ impl Model {
             return Ok(());
         }
         self.expect_done(operation, response)?;
-        // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5.
-        self.uncertain |= held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
+        // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5; where anything may
+        // be released, the answer does not say either.
+        self.uncertain |= lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         if let (Some(held), Some(pool)) = (held, self.state.pools.get_mut(pool)) {
             pool.remove(held.grant.span().first);
             pool.freed = Freed::Released;

@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn two_steps_that_need_each_other_are_found_together() {
-        let has = |scenario: &Scenario, wanted: fn(&Step) -> bool| scenario.steps.iter().filter(|step| wanted(step)).count();
+        let has =
+            |scenario: &Scenario, wanted: fn(&Step) -> bool| scenario.steps.iter().filter(|step| wanted(step)).count();
         let begins = |step: &Step| matches!(step, Step::Call(Operation::Begin));
         let commits = |step: &Step| matches!(step, Step::Call(Operation::Commit));
         // Fails only while begins and commits are as many, and there is an allocation.

@@ -134,7 +134,8 @@ fn simpler_operations(operation: &Operation<Operand>) -> Vec<Operation<Operand>>
         }
         Operation::Allocate { owner, requests, ttl_ms } => {
             let allocate = |requests, ttl_ms| Operation::Allocate { owner: owner.clone(), requests, ttl_ms };
-            let mut simpler: Vec<_> = simpler_ttls(*ttl_ms).into_iter().map(|ttl| allocate(requests.clone(), ttl)).collect();
+            let mut simpler: Vec<_> =
+                simpler_ttls(*ttl_ms).into_iter().map(|ttl| allocate(requests.clone(), ttl)).collect();
             for index in 0..requests.len() {
                 let mut fewer = requests.clone();
                 fewer.remove(index);
@@ -146,15 +147,21 @@ fn simpler_operations(operation: &Operation<Operand>) -> Vec<Operation<Operand>>
             simpler
         }
         Operation::Renew { pool, address, owner, ttl_ms } => {
-            let renew = |ttl_ms| Operation::Renew { pool: pool.clone(), address: address.clone(), owner: owner.clone(), ttl_ms };
+            let renew = |ttl_ms| Operation::Renew {
+                pool: pool.clone(),
+                address: address.clone(),
+                owner: owner.clone(),
+                ttl_ms,
+            };
             simpler_numbers(*ttl_ms).into_iter().map(renew).collect()
         }
         Operation::List { pool: Some(_) } => vec![Operation::List { pool: None }],
         Operation::Advance { ms } => simpler_numbers(*ms).into_iter().map(|ms| Operation::Advance { ms }).collect(),
         // A cut line might become a request; only a run of one byte stays what it is.
-        Operation::Raw { line } if line.windows(2).all(|pair| pair[0] == pair[1]) => {
-            simpler_numbers(line.len() as u64).into_iter().map(|length| Operation::Raw { line: line[..length as usize].into() }).collect()
-        }
+        Operation::Raw { line } if line.windows(2).all(|pair| pair[0] == pair[1]) => simpler_numbers(line.len() as u64)
+            .into_iter()
+            .map(|length| Operation::Raw { line: line[..length as usize].into() })
+            .collect(),
         _ => Vec::new(),
     };
     found.extend(plainer_addresses(operation));
@@ -181,7 +188,9 @@ fn plainer_addresses(operation: &Operation<Operand>) -> Vec<Operation<Operand>> 
 fn simpler_operands(operand: &Operand) -> Vec<Operand> {
     match operand {
         Operand::Literal(address) if address.is_empty() => Vec::new(),
-        Operand::Literal(_) => vec![Operand::Nth(0, Spelling::Plain), Operand::Nth(1, Spelling::Plain), Operand::Literal(text(""))],
+        Operand::Literal(_) => {
+            vec![Operand::Nth(0, Spelling::Plain), Operand::Nth(1, Spelling::Plain), Operand::Literal(text(""))]
+        }
         Operand::Granted(grant, spelling) if *spelling != Spelling::Plain => {
             vec![Operand::Granted(*grant, Spelling::Plain)]
         }
@@ -327,7 +336,10 @@ fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
     let places: Vec<_> = here.chain(plain.iter().filter_map(|place| parse_address(place))).collect();
     let lengths = [bits, bits - 1, bits - 2, bits - 3, bits - 4, length.saturating_add(1), length];
     let shorter = lengths.into_iter().filter(|new| (length..=bits).contains(new));
-    shorter.flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok())).map(|net| net.trunc()).collect()
+    shorter
+        .flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok()))
+        .map(|net| net.trunc())
+        .collect()
 }
 
 /// The same scenario with every prefix of more than 256 addresses cut to that many, or `None` where

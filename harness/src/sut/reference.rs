@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    AddressRange, Allocator, Error, ErrorKind, PoolShape as Shape, PoolSpec, Request as Wanted, parse_address, parse_prefix,
+    AddressRange, Allocator, Error, ErrorKind, PoolShape as Shape, PoolSpec, Request as Wanted, parse_address,
+    parse_prefix,
 };
 use smallvec::{SmallVec, smallvec};
 
@@ -34,7 +35,9 @@ fn answer<S: Store>(allocator: &mut Allocator<S>, operation: &Operation) -> Resu
         Operation::DeletePool { pool } => allocator.delete_pool(pool),
         Operation::Allocate { owner, requests, ttl_ms } => return allocate(allocator, owner, requests, *ttl_ms),
         Operation::Release { owner: None, .. } => return Err(Error::Invalid("the owner is missing")),
-        Operation::Release { pool, address, owner: Some(owner) } => allocator.release(pool, read_address(address)?, owner),
+        Operation::Release { pool, address, owner: Some(owner) } => {
+            allocator.release(pool, read_address(address)?, owner)
+        }
         Operation::ReleaseOwner { owner } => {
             let released = allocator.release_owner(owner)?.into_iter();
             return Ok(Answer::Released(released.map(|one| (one.pool, Grant::Address(one.address))).collect()));

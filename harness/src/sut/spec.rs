@@ -35,12 +35,7 @@ pub const FORMS: &[Form] = &[
         start: stdio,
     },
     #[cfg(feature = "process")]
-    Form {
-        name: "cni",
-        form: "cni:PLUGIN",
-        help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local",
-        start: cni,
-    },
+    Form { name: "cni", form: "cni:PLUGIN", help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local", start: cni },
 ];
 
 /// Starts the system that the text names.
@@ -96,7 +91,9 @@ fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
 #[cfg(feature = "process")]
 fn cni(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
     match rest {
-        None | Some("") => Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned())),
+        None | Some("") => {
+            Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned()))
+        }
         Some(path) => Ok(Box::new(super::cni::Cni::new(path.into())?)),
     }
 }
