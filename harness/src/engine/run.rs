@@ -477,7 +477,11 @@ impl Trace {
     fn keep(&mut self, answer: Answer) {
         match answer {
             Answer::Granted { grants, expires_ms } => {
-                self.grants.extend(grants);
+                if self.grants.is_empty() {
+                    self.grants = grants;
+                } else {
+                    self.grants.extend(grants);
+                }
                 self.expires_ms = expires_ms.or(self.expires_ms);
             }
             Answer::Renewed { expires_ms } => self.expires_ms = Some(expires_ms),

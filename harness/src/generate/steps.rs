@@ -181,13 +181,13 @@ impl<'a> Drawn<'a> {
     }
 
     /// An earlier granting step: one of the last few, or any.
-    fn earlier(&self, rng: &mut Rng) -> Option<(Granting, GrantRef, u8)> {
+    fn earlier(&self, rng: &mut Rng) -> Option<(&Granting, GrantRef, u8)> {
         let count = self.granting.len();
         let window = if rng.bool() { count.min(4) } else { count };
         if window == 0 {
             return None;
         }
-        let granting = self.granting[count - 1 - rng.usize(..window)].clone();
+        let granting = &self.granting[count - 1 - rng.usize(..window)];
         let nth = rng.usize(..granting.pools.len().max(1));
         let pool = *granting.pools.get(nth)?;
         let reference = GrantRef { step: granting.step, nth: nth as u32 };
@@ -299,7 +299,7 @@ impl<'a> Drawn<'a> {
         let (granting, reference, pool) = self.earlier(rng)?;
         let address = Operand::Granted(reference, self.spelling(rng));
         let silent = self.contract.release_by == ReleaseBy::Anyone && rng.bool();
-        let owner = (!silent).then_some(granting.owner);
+        let owner = (!silent).then(|| granting.owner.clone());
         Some(Step::Call(Operation::Release { pool: self.pool(pool).name.clone(), address, owner }))
     }
 
@@ -320,7 +320,7 @@ impl<'a> Drawn<'a> {
 
     fn renew(&mut self, rng: &mut Rng) -> Option<Step> {
         let (granting, reference, pool) = self.earlier(rng)?;
-        let owner = if chance(13, rng) { granting.owner } else { self.owner(rng) };
+        let owner = if chance(13, rng) { granting.owner.clone() } else { self.owner(rng) };
         let (pool, address) = (self.pool_name(pool, rng), Operand::Granted(reference, self.spelling(rng)));
         let ttl_ms = *pick(&[1, 10, 1000, 60_000], rng);
         Some(Step::Call(Operation::Renew { pool, address, owner, ttl_ms }))

@@ -20,6 +20,7 @@ mod reads;
 mod reason;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -373,7 +374,8 @@ impl Model {
     }
 
     fn meet_owner(&mut self, owner: &Text) {
-        if is_telling(owner) && !self.owners.iter().any(|known| known == owner) {
+        let is_known = |known: &Text| Arc::ptr_eq(known, owner) || known == owner;
+        if !self.owners.iter().any(is_known) && is_telling(owner) {
             self.owners.push(owner.clone());
         }
     }
