@@ -9,6 +9,8 @@ use crate::contract::Contract;
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
 
+#[cfg(feature = "process")]
+pub mod cni;
 #[cfg(feature = "reference")]
 pub mod memory;
 #[cfg(feature = "process")]

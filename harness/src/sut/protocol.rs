@@ -412,7 +412,7 @@ mod tests {
         let expected = Answer::Usage { allocatable: Count::WHOLE, allocated: Count::default() };
         assert_eq!(decode(7, &usage, &line).unwrap(), Ok(expected));
         let refused = decode(7, &one, &with_error("-32000", r#"{"kind":"exhausted"}"#)).unwrap().unwrap_err();
-        assert_eq!(refused, Refusal { kind: Kind::Exhausted, message: "no".to_owned() });
+        assert_eq!(refused, Refusal { kind: Kind::Exhausted, message: "no".into() });
     }
 
     #[test]
@@ -482,7 +482,7 @@ mod tests {
             assert_eq!(broken(&Operation::Begin, &with_error("-32000", data)).0, Property::Total);
         }
         let odd = decode(7, &Operation::Begin, &with_error("1", r#"{"kind":"oops"}"#)).unwrap().unwrap_err();
-        assert_eq!(odd, Refusal { kind: Kind::Unlisted, message: "oops: no".to_owned() });
+        assert_eq!(odd, Refusal { kind: Kind::Unlisted, message: "oops: no".into() });
     }
 
     #[test]

@@ -13,8 +13,10 @@ pub struct Form {
     /// One line on what it is.
     pub help: &'static str,
     /// Starts it, given what comes after the colon.
-    start: fn(Option<&str>) -> Result<Box<dyn Sut>, Failure>,
+    start: Start,
 }
+
+type Start = fn(Option<&str>) -> Result<Box<dyn Sut>, Failure>;
 
 /// Every way to name a system.
 pub const FORMS: &[Form] = &[
@@ -35,12 +37,7 @@ pub const FORMS: &[Form] = &[
         start: stdio,
     },
     #[cfg(feature = "process")]
-    Form {
-        name: "cni",
-        form: "cni:PLUGIN",
-        help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local",
-        start: cni,
-    },
+    Form { name: "cni", form: "cni:PLUGIN", help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local", start: cni },
 ];
 
 /// Starts the system that the text names.
@@ -56,6 +53,7 @@ pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
     };
     match FORMS.iter().find(|form| form.name == name) {
         Some(form) => (form.start)(rest),
+        None if name == "mutant" => Err(Failure::Unable("mutants are not there yet".to_owned())),
         None => {
             let forms: Vec<&str> = FORMS.iter().map(|form| form.form).collect();
             Err(Failure::Unable(format!("there is no system `{text}`; a system is one of {}", forms.join(", "))))
@@ -96,7 +94,9 @@ fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
 #[cfg(feature = "process")]
 fn cni(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
     match rest {
-        None | Some("") => Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned())),
-        Some(_) => Err(Failure::Unable("the cni adapter is not there yet".to_owned())),
+        None | Some("") => {
+            Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned()))
+        }
+        Some(plugin) => Ok(Box::new(super::cni::Cni::new(plugin.into())?)),
     }
 }

@@ -164,7 +164,7 @@ impl Complaint {
     /// As a refusal, of the kind `otherwise` where neither code nor text says one.
     pub(super) fn refusal(self, otherwise: Kind) -> Refusal {
         let kind = kind_of_code(self.code).or_else(|| kind_of_text(&self.text)).unwrap_or(otherwise);
-        Refusal { kind, message: self.text }
+        Refusal { kind, message: self.text.into() }
     }
 }
 
