@@ -17,34 +17,34 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 #[non_exhaustive]
 pub enum Error {
     /// The call itself is wrong, whatever the state; it says in what.
-    #[error("{0}")]
+    #[error("{}", self.text())]
     Invalid(&'static str),
     /// No eligible address of the pool is free.
-    #[error("no address of the pool is free")]
+    #[error("{}", self.text())]
     Exhausted,
     /// A name, a prefix or an address is taken; it says which.
-    #[error("{0}")]
+    #[error("{}", self.text())]
     Conflict(&'static str),
     /// There is no such pool or allocation; it says which.
-    #[error("{0}")]
+    #[error("{}", self.text())]
     NotFound(&'static str),
     /// The address is held, but not by this owner.
-    #[error("the address is held by another owner")]
+    #[error("{}", self.text())]
     NotOwner,
     /// Live allocations stand in the way of changing or deleting the pool.
-    #[error("allocations of the pool stand in the way")]
+    #[error("{}", self.text())]
     InUse,
     /// Somebody else held the store for too long. Nothing happened; try again.
-    #[error("the store is busy, try again")]
+    #[error("{}", self.text())]
     Busy(#[source] Cause),
     /// The store failed. The call did not happen.
-    #[error("the store failed, the call did not happen")]
+    #[error("{}", self.text())]
     Storage(#[source] Cause),
     /// The store failed while it made the change durable. It may or may not have happened.
-    #[error("the store failed, the call may have happened")]
+    #[error("{}", self.text())]
     UnknownOutcome(#[source] Cause),
     /// This version cannot do that; it says what.
-    #[error("{0}")]
+    #[error("{}", self.text())]
     Unsupported(&'static str),
 }
 
@@ -75,6 +75,19 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// The text that [`Display`](std::fmt::Display) shows, which is a constant; without an allocation.
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Self::Invalid(text) | Self::Conflict(text) | Self::NotFound(text) | Self::Unsupported(text) => text,
+            Self::Exhausted => "no address of the pool is free",
+            Self::NotOwner => "the address is held by another owner",
+            Self::InUse => "allocations of the pool stand in the way",
+            Self::Busy(_) => "the store is busy, try again",
+            Self::Storage(_) => "the store failed, the call did not happen",
+            Self::UnknownOutcome(_) => "the store failed, the call may have happened",
+        }
+    }
+
     /// The kind, for callers that only branch on it.
     pub const fn kind(&self) -> ErrorKind {
         match self {

@@ -1,10 +1,14 @@
-//! The scenario parser on raw bytes: whatever the file holds, parsing ends in a scenario or in an error.
+//! The scenario parser on any bytes: it never panics, and what it reads, it prints and reads again.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use poolproof::scenario::{parse, print};
 
-fuzz_target!(|bytes: &[u8]| {
-    // Placeholder until the library has its parser.
-    let _ = std::str::from_utf8(bytes);
+fuzz_target!(|input: &[u8]| {
+    let Ok(source) = std::str::from_utf8(input) else { return };
+    match parse(source) {
+        Ok(scenario) => assert_eq!(parse(&print(&scenario)).as_ref(), Ok(&scenario)),
+        Err(error) => assert!(error.line >= 1 && error.column >= 1, "{error}"),
+    }
 });

@@ -1,13 +1,22 @@
-//! Scenario text, run on the reference allocator on SQLite.
+//! Scenarios, run on the reference allocator on an SQLite file.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+use std::cell::RefCell;
 
-fuzz_target!(|bytes: &[u8]| {
-    // Placeholder until the library can run a scenario.
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return;
-    };
-    std::hint::black_box(text.lines().count());
+use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target};
+use poolproof::engine::fuzz::Target;
+use poolproof::sut::sqlite::Sqlite;
+
+thread_local! {
+    static TARGET: RefCell<Target> = RefCell::new(Target::new(Sqlite::temporary().expect("a temporary directory")));
+}
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    let is_scenario = TARGET.with_borrow_mut(|target| target.run(input));
+    if is_scenario { Corpus::Keep } else { Corpus::Reject }
+});
+
+fuzz_mutator!(|data: &mut [u8], size: usize, _max_size: usize, seed: u32| {
+    TARGET.with_borrow(|target| target.mutate(data, size, seed))
 });

@@ -11,4 +11,6 @@ pub mod property;
 pub mod report;
 pub mod scenario;
 pub mod shrink;
+#[cfg(feature = "proptest")]
+pub mod strategy;
 pub mod sut;

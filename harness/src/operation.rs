@@ -278,8 +278,11 @@ impl<A> Operation<A> {
             Operation::UpdatePool { pool, shape } => Operation::UpdatePool { pool: pool.clone(), shape: shape.clone() },
             Operation::DeletePool { pool } => Operation::DeletePool { pool: pool.clone() },
             Operation::Allocate { owner, requests, ttl_ms } => {
-                let requests = requests.iter().map(|request| request.resolve(&mut write)).collect::<Option<_>>()?;
-                Operation::Allocate { owner: owner.clone(), requests, ttl_ms: *ttl_ms }
+                let mut resolved = Requests::new();
+                for request in requests {
+                    resolved.push(request.resolve(&mut write)?);
+                }
+                Operation::Allocate { owner: owner.clone(), requests: resolved, ttl_ms: *ttl_ms }
             }
             Operation::Release { pool, address, owner } => {
                 Operation::Release { address: write(pool, address)?, pool: pool.clone(), owner: owner.clone() }

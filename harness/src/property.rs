@@ -166,7 +166,7 @@ impl Property {
     /// Which engine checks it today, or `None` where none does yet.
     pub fn checked_by(self) -> Option<&'static str> {
         match self {
-            Property::Linearizable | Property::Bounded | Property::Unpredictable => None,
+            Property::Linearizable => None,
             _ => Some("check, replay"),
         }
     }

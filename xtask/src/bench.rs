@@ -10,11 +10,7 @@ use crate::{FOUND, root};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Arguments for `cargo bench -p poolproof`, such as `--bench NAME`
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGUMENT"
-    )]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     rest: Vec<String>,
 }
 
@@ -25,9 +21,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .current_dir(root())
         .status()
         .context("cannot start cargo")?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FOUND)
-    })
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }

@@ -56,23 +56,14 @@ const REPLAY_LIMIT: Duration = Duration::from_secs(10 * 60);
 const OVERTIME: Duration = Duration::from_secs(60 + 2 * libfuzzer::INPUT_TIMEOUT.as_secs());
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let manifest = fs::read_to_string(root().join(MANIFEST))
-        .with_context(|| format!("cannot read {MANIFEST}"))?;
+    let manifest = fs::read_to_string(root().join(MANIFEST)).with_context(|| format!("cannot read {MANIFEST}"))?;
     let targets = select(&declared_targets(&manifest)?, &arguments.target)?;
     let times = divide(arguments.time, targets.len())?;
     let toolchain = Toolchain::for_fuzzing(arguments.toolchain.as_deref())?;
     toolchain.require_cargo_fuzz()?;
 
-    let fuzzer = Fuzzer {
-        toolchain,
-        jobs: arguments.jobs,
-        interrupt: Interrupt::install()?,
-    };
-    eprintln!(
-        "==> building {} with {}",
-        targets.join(", "),
-        fuzzer.toolchain.describe()
-    );
+    let fuzzer = Fuzzer { toolchain, jobs: arguments.jobs, interrupt: Interrupt::install()? };
+    eprintln!("==> building {} with {}", targets.join(", "), fuzzer.toolchain.describe());
     for target in &targets {
         fuzzer.build(target)?;
     }
@@ -92,31 +83,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The binaries that the fuzz crate declares, in its order.
 fn declared_targets(manifest: &str) -> Result<Vec<String>> {
-    let manifest: toml::Table = manifest
-        .parse()
-        .with_context(|| format!("{MANIFEST} is not valid TOML"))?;
-    let binaries = manifest
-        .get("bin")
-        .and_then(toml::Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
-    let names = binaries
-        .iter()
-        .filter_map(|binary| binary.get("name")?.as_str());
+    let manifest: toml::Table = manifest.parse().with_context(|| format!("{MANIFEST} is not valid TOML"))?;
+    let binaries = manifest.get("bin").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
+    let names = binaries.iter().filter_map(|binary| binary.get("name")?.as_str());
     let names: Vec<_> = names.map(String::from).collect();
-    ensure!(
-        !names.is_empty(),
-        "{MANIFEST} declares no fuzz target: add a [[bin]] with a name and a path"
-    );
+    ensure!(!names.is_empty(), "{MANIFEST} declares no fuzz target: add a [[bin]] with a name and a path");
     Ok(names)
 }
 
 /// The targets asked for, or all when none is.
 fn select(declared: &[String], requested: &[String]) -> Result<Vec<String>> {
     if let Some(unknown) = requested.iter().find(|name| !declared.contains(name)) {
-        bail!(
-            "no fuzz target is named `{unknown}`: {MANIFEST} declares {}",
-            declared.join(", ")
-        );
+        bail!("no fuzz target is named `{unknown}`: {MANIFEST} declares {}", declared.join(", "));
     }
     let wanted = |name: &&String| requested.is_empty() || requested.contains(name);
     Ok(declared.iter().filter(wanted).cloned().collect())
@@ -131,9 +109,7 @@ fn divide(total: Duration, targets: usize) -> Result<Vec<Duration>> {
         "--time {} is less than a second for each of {targets} targets: give more time, or fewer with --target",
         humantime::format_duration(total)
     );
-    Ok((0..targets)
-        .map(|number| Duration::from_secs(share + u64::from(number < rest)))
-        .collect())
+    Ok((0..targets).map(|number| Duration::from_secs(share + u64::from(number < rest))).collect())
 }
 
 /// Builds and runs targets, all in one way.
@@ -146,23 +122,11 @@ struct Fuzzer {
 impl Fuzzer {
     fn build(&self, target: &str) -> Result<()> {
         let mut words = self.toolchain.cargo_fuzz("build");
-        words.extend(
-            [
-                "--target",
-                &self.toolchain.host,
-                "--target-dir",
-                BUILD_FOLDER,
-                target,
-            ]
-            .map(String::from),
-        );
+        words.extend(["--target", &self.toolchain.host, "--target-dir", BUILD_FOLDER, target].map(String::from));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(root());
         let ended = process::supervise(&mut command, BUILD_LIMIT, &self.interrupt)?;
-        ensure!(
-            !self.interrupt.is_set(),
-            "interrupted while building: nothing was fuzzed"
-        );
+        ensure!(!self.interrupt.is_set(), "interrupted while building: nothing was fuzzed");
         ensure!(
             ended.status.success(),
             "fuzz target `{target}` cannot be built (see above): `{}`",
@@ -177,11 +141,7 @@ impl Fuzzer {
         if inputs.is_empty() || self.interrupt.is_set() {
             return Ok(true);
         }
-        eprintln!(
-            "\n==> {}: replaying {} committed inputs",
-            report.target,
-            inputs.len()
-        );
+        eprintln!("\n==> {}: replaying {} committed inputs", report.target, inputs.len());
         let folders = committed_folders(&report.target);
         let options = libfuzzer::replay_options();
         let (ended, progress) = self.execute(&report.target, options, &folders, REPLAY_LIMIT)?;
@@ -196,22 +156,13 @@ impl Fuzzer {
     }
 
     fn search(&self, report: &mut Report, time: Duration) -> Result<()> {
-        eprintln!(
-            "\n==> {}: fuzzing for {}",
-            report.target,
-            humantime::format_duration(time)
-        );
+        eprintln!("\n==> {}: fuzzing for {}", report.target, humantime::format_duration(time));
         let own = format!("fuzz/corpus/{}", report.target);
         fs::create_dir_all(root().join(&own)).with_context(|| format!("cannot create {own}"))?;
         let before = files(&root().join(&own))?.len();
 
         let mut options = libfuzzer::search_options(time, self.jobs);
-        options.extend(
-            root()
-                .join(DICTIONARY)
-                .exists()
-                .then(|| format!("-dict={DICTIONARY}")),
-        );
+        options.extend(root().join(DICTIONARY).exists().then(|| format!("-dict={DICTIONARY}")));
         // libFuzzer adds new inputs to the folder that is named first.
         let folders = [vec![own.clone()], committed_folders(&report.target)].concat();
         let start = Instant::now();
@@ -232,13 +183,8 @@ impl Fuzzer {
         limit: Duration,
     ) -> Result<(Ended, Progress)> {
         let artifacts = format!("fuzz/artifacts/{target}");
-        fs::create_dir_all(root().join(&artifacts))
-            .with_context(|| format!("cannot create {artifacts}"))?;
-        let binary = root()
-            .join(BUILD_FOLDER)
-            .join(&self.toolchain.host)
-            .join("release")
-            .join(target);
+        fs::create_dir_all(root().join(&artifacts)).with_context(|| format!("cannot create {artifacts}"))?;
+        let binary = root().join(BUILD_FOLDER).join(&self.toolchain.host).join("release").join(target);
         let mut command = Command::new(binary);
         command
             .args(libfuzzer::common_options(&artifacts))
@@ -273,14 +219,10 @@ impl Fuzzer {
 fn judge(ended: Ended, progress: &Progress) -> Verdict {
     let ending = libfuzzer::ending(ended.status, progress);
     match (ended.stop, ending) {
-        (_, Ending::Found(what)) if ended.stop.is_none() || !progress.artifacts.is_empty() => {
-            Verdict::Found(what)
-        }
+        (_, Ending::Found(what)) if ended.stop.is_none() || !progress.artifacts.is_empty() => Verdict::Found(what),
         (Some(Stop::OutOfTime), _) => Verdict::Failed("did not end in time".to_owned()),
         (Some(Stop::Interrupted), _) if progress.executions > 0 => Verdict::Interrupted,
-        (Some(Stop::Interrupted), _) => {
-            Verdict::Failed("interrupted before the first input".to_owned())
-        }
+        (Some(Stop::Interrupted), _) => Verdict::Failed("interrupted before the first input".to_owned()),
         (None, Ending::Broken(why)) => Verdict::Failed(why),
         (None, _) => Verdict::Passed,
     }
@@ -298,11 +240,8 @@ fn in_replay(verdict: Verdict) -> Verdict {
 
 /// The folders of committed inputs for a target, as far as there are any: libFuzzer refuses missing ones.
 fn committed_folders(target: &str) -> Vec<String> {
-    let folders = [format!("corpus/{target}"), "corpus/regressions".to_owned()];
-    folders
-        .into_iter()
-        .filter(|folder| root().join(folder).is_dir())
-        .collect()
+    let folders = [format!("corpus/{target}"), "corpus/rules".to_owned(), "corpus/regressions".to_owned()];
+    folders.into_iter().filter(|folder| root().join(folder).is_dir()).collect()
 }
 
 fn committed_inputs(target: &str) -> Result<Vec<PathBuf>> {
@@ -316,9 +255,7 @@ fn committed_inputs(target: &str) -> Result<Vec<PathBuf>> {
 /// All files below a folder, as libFuzzer reads them.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in
-        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
-    {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         if path.is_dir() {
             found.extend(files(&path)?);
@@ -334,9 +271,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn same_content(artifact: &Path, committed: &[PathBuf]) -> Result<Option<PathBuf>> {
     let path = root().join(artifact);
     let content = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let same = committed
-        .iter()
-        .find(|path| fs::read(path).is_ok_and(|other| other == content));
+    let same = committed.iter().find(|path| fs::read(path).is_ok_and(|other| other == content));
     Ok(same.map(|path| path.strip_prefix(root()).unwrap_or(path).to_path_buf()))
 }
 
@@ -353,18 +288,9 @@ mod tests {
 
     #[test]
     fn times_are_parsed() {
-        assert_eq!(
-            humantime::parse_duration("60s").unwrap(),
-            Duration::from_secs(60)
-        );
-        assert_eq!(
-            humantime::parse_duration("2m").unwrap(),
-            Duration::from_secs(120)
-        );
-        assert_eq!(
-            humantime::parse_duration("1h 5m").unwrap(),
-            Duration::from_secs(3900)
-        );
+        assert_eq!(humantime::parse_duration("60s").unwrap(), Duration::from_secs(60));
+        assert_eq!(humantime::parse_duration("2m").unwrap(), Duration::from_secs(120));
+        assert_eq!(humantime::parse_duration("1h 5m").unwrap(), Duration::from_secs(3900));
         assert!(humantime::parse_duration("60").is_err());
         assert!(humantime::parse_duration("-1s").is_err());
     }
@@ -379,10 +305,7 @@ mod tests {
     #[test]
     fn targets_are_read_from_the_manifest() {
         let manifest = "[[bin]]\nname = \"memory\"\npath = \"a.rs\"\n[[bin]]\nname = \"sqlite\"\n";
-        assert_eq!(
-            declared_targets(manifest).unwrap(),
-            names(&["memory", "sqlite"])
-        );
+        assert_eq!(declared_targets(manifest).unwrap(), names(&["memory", "sqlite"]));
         assert!(declared_targets("[package]\n").is_err());
         assert!(declared_targets("[[bin\n").is_err());
     }
@@ -391,42 +314,19 @@ mod tests {
     fn targets_are_selected_by_name() {
         let declared = names(&["memory", "sqlite", "scenario_text"]);
         assert_eq!(select(&declared, &[]).unwrap(), declared);
-        assert_eq!(
-            select(&declared, &names(&["sqlite"])).unwrap(),
-            names(&["sqlite"])
-        );
-        let message = select(&declared, &names(&["sqlight"]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            message.contains("sqlight") && message.contains("scenario_text"),
-            "{message}"
-        );
+        assert_eq!(select(&declared, &names(&["sqlite"])).unwrap(), names(&["sqlite"]));
+        let message = select(&declared, &names(&["sqlight"])).unwrap_err().to_string();
+        assert!(message.contains("sqlight") && message.contains("scenario_text"), "{message}");
     }
 
     #[test]
     fn an_interrupted_or_overdue_run_is_no_find_without_an_input() {
-        let ran = Progress {
-            executions: 1,
-            ..Progress::default()
-        };
-        let killed = |stop| Ended {
-            status: ExitStatus::from_raw(9),
-            stop,
-        };
+        let ran = Progress { executions: 1, ..Progress::default() };
+        let killed = |stop| Ended { status: ExitStatus::from_raw(9), stop };
         assert!(matches!(judge(killed(None), &ran), Verdict::Found(_)));
-        assert_eq!(
-            judge(killed(Some(Stop::Interrupted)), &ran),
-            Verdict::Interrupted
-        );
-        assert!(matches!(
-            judge(killed(Some(Stop::Interrupted)), &Progress::default()),
-            Verdict::Failed(_)
-        ));
-        assert!(matches!(
-            judge(killed(Some(Stop::OutOfTime)), &ran),
-            Verdict::Failed(_)
-        ));
+        assert_eq!(judge(killed(Some(Stop::Interrupted)), &ran), Verdict::Interrupted);
+        assert!(matches!(judge(killed(Some(Stop::Interrupted)), &Progress::default()), Verdict::Failed(_)));
+        assert!(matches!(judge(killed(Some(Stop::OutOfTime)), &ran), Verdict::Failed(_)));
     }
 
     #[test]
@@ -437,13 +337,7 @@ mod tests {
             fs::write(path(name), content).unwrap();
         }
         let committed = [path("one"), path("two")];
-        assert_eq!(
-            same_content(&path("artifact"), &committed).unwrap(),
-            Some(path("two"))
-        );
-        assert_eq!(
-            same_content(&path("artifact"), &committed[..1]).unwrap(),
-            None
-        );
+        assert_eq!(same_content(&path("artifact"), &committed).unwrap(), Some(path("two")));
+        assert_eq!(same_content(&path("artifact"), &committed[..1]).unwrap(), None);
     }
 }

@@ -29,10 +29,7 @@ pub(crate) fn replay_options() -> Vec<String> {
 
 /// Options that search for `time`. Whole seconds only, and 0 would mean forever.
 pub(crate) fn search_options(time: Duration, jobs: u32) -> Vec<String> {
-    let mut options = vec![
-        format!("-max_total_time={}", time.as_secs().max(1)),
-        format!("-max_len={MAX_LEN}"),
-    ];
+    let mut options = vec![format!("-max_total_time={}", time.as_secs().max(1)), format!("-max_len={MAX_LEN}")];
     // More than one job means subprocesses that share a corpus, in a format of their own.
     options.extend((jobs > 1).then(|| format!("-fork={jobs}")));
     options
@@ -93,10 +90,7 @@ fn parse_pulse(line: &str) -> Option<Pulse<'_>> {
     let mut words = line.strip_prefix('#')?.split_ascii_whitespace();
     let count = words.next()?;
     let forked = count.strip_suffix(':');
-    let mut pulse = Pulse {
-        executions: forked.unwrap_or(count).parse().ok()?,
-        ..Pulse::default()
-    };
+    let mut pulse = Pulse { executions: forked.unwrap_or(count).parse().ok()?, ..Pulse::default() };
     if forked.is_none() {
         pulse.event = words.next()?;
     }
@@ -130,16 +124,11 @@ pub(crate) fn ending(status: ExitStatus, progress: &Progress) -> Ending {
         return Ending::Found(kind.to_owned());
     }
     // With `-fork` a job's signal comes as a shell reports it.
-    let signal = status.signal().or(status
-        .code()
-        .filter(|code| *code > 128)
-        .map(|code| code - 128));
+    let signal = status.signal().or(status.code().filter(|code| *code > 128).map(|code| code - 128));
     match signal {
         // Without a sanitizer libFuzzer has no stack left to save the input on when the target overflows it.
         Some(signal) => Ending::Found(format!("killed by signal {signal}, input not saved")),
-        None if status.success() && progress.executions == 0 => {
-            Ending::Broken("executed nothing".to_owned())
-        }
+        None if status.success() && progress.executions == 0 => Ending::Broken("executed nothing".to_owned()),
         None if status.success() => Ending::Finished,
         None => Ending::Broken(format!("{status}, see its output above")),
     }
@@ -161,50 +150,28 @@ mod tests {
 
     #[test]
     fn pulses_are_parsed() {
-        let line =
-            "#4193510\tDONE   cov: 19 ft: 49 corp: 21/389b lim: 4096 exec/s: 1048377 rss: 27Mb";
-        let pulse = Pulse {
-            executions: 4_193_510,
-            event: "DONE",
-            edges: 19,
-            features: 49,
-        };
+        let line = "#4193510\tDONE   cov: 19 ft: 49 corp: 21/389b lim: 4096 exec/s: 1048377 rss: 27Mb";
+        let pulse = Pulse { executions: 4_193_510, event: "DONE", edges: 19, features: 49 };
         assert_eq!(parse_pulse(line), Some(pulse));
     }
 
     #[test]
     fn pulses_of_forked_jobs_are_parsed() {
         let line = "#1472266: cov: 24 ft: 55 corp: 20 exec/s: 736133 oom/timeout/crash: 0/0/0 time: 2s job: 1";
-        let pulse = Pulse {
-            executions: 1_472_266,
-            event: "",
-            edges: 24,
-            features: 55,
-        };
+        let pulse = Pulse { executions: 1_472_266, event: "", edges: 24, features: 55 };
         assert_eq!(parse_pulse(line), Some(pulse));
     }
 
     #[test]
     fn pulses_may_lack_coverage() {
-        let pulse = Pulse {
-            executions: 2,
-            event: "INITED",
-            ..Pulse::default()
-        };
+        let pulse = Pulse { executions: 2, event: "INITED", ..Pulse::default() };
         assert_eq!(parse_pulse("#2\tINITED exec/s: 0 rss: 27Mb"), Some(pulse));
     }
 
     #[test]
     fn other_lines_are_no_pulses() {
-        let lines = [
-            "",
-            "#",
-            "#x",
-            "#12",
-            "###### Recommended dictionary. ######",
-            "    #0 0x55d in main",
-            "#1 a cov:",
-        ];
+        let lines =
+            ["", "#", "#x", "#12", "###### Recommended dictionary. ######", "    #0 0x55d in main", "#1 a cov:"];
         for line in lines {
             assert_eq!(parse_pulse(line), None, "{line:?}");
         }
@@ -212,9 +179,7 @@ mod tests {
 
     #[test]
     fn only_new_inputs_are_chatter() {
-        assert!(is_chatter(
-            "#7874\tNEW    cov: 19 ft: 46 corp: 20/252b lim: 58 exec/s: 0 rss: 27Mb L: 50/50 MS: 1"
-        ));
+        assert!(is_chatter("#7874\tNEW    cov: 19 ft: 46 corp: 20/252b lim: 58 exec/s: 0 rss: 27Mb L: 50/50 MS: 1"));
         assert!(!is_chatter("#2097152\tpulse  cov: 19 ft: 49 corp: 21/391b"));
         assert!(!is_chatter("NEW"));
     }
@@ -230,37 +195,17 @@ mod tests {
              stat::number_of_executed_units: 927\n",
         );
         let artifacts = vec![PathBuf::from("a/crash-c315")];
-        assert_eq!(
-            progress,
-            Progress {
-                executions: 927,
-                edges: 24,
-                features: 55,
-                artifacts
-            }
-        );
-        assert_eq!(
-            ending(exited(77), &progress),
-            Ending::Found("crash".to_owned())
-        );
+        assert_eq!(progress, Progress { executions: 927, edges: 24, features: 55, artifacts });
+        assert_eq!(ending(exited(77), &progress), Ending::Found("crash".to_owned()));
     }
 
     #[test]
     fn endings_are_told_apart() {
-        let ran = Progress {
-            executions: 1,
-            ..Progress::default()
-        };
+        let ran = Progress { executions: 1, ..Progress::default() };
         assert_eq!(ending(exited(0), &ran), Ending::Finished);
-        assert!(matches!(
-            ending(exited(0), &Progress::default()),
-            Ending::Broken(_)
-        ));
+        assert!(matches!(ending(exited(0), &Progress::default()), Ending::Broken(_)));
         assert!(matches!(ending(exited(1), &ran), Ending::Broken(_)));
         assert!(matches!(ending(exited(139), &ran), Ending::Found(_)));
-        assert!(matches!(
-            ending(ExitStatus::from_raw(11), &ran),
-            Ending::Found(_)
-        ));
+        assert!(matches!(ending(ExitStatus::from_raw(11), &ran), Ending::Found(_)));
     }
 }

@@ -31,8 +31,7 @@ impl Interrupt {
     pub(crate) fn install() -> Result<Self> {
         let interrupt = Self::default();
         let handler = interrupt.clone();
-        ctrlc::set_handler(move || handler.0.store(true, Ordering::Relaxed))
-            .context("cannot handle Ctrl-C")?;
+        ctrlc::set_handler(move || handler.0.store(true, Ordering::Relaxed)).context("cannot handle Ctrl-C")?;
         Ok(interrupt)
     }
 
@@ -56,11 +55,7 @@ pub(crate) struct Ended {
 }
 
 /// Runs a command to its end, with its output going where ours goes.
-pub(crate) fn supervise(
-    command: &mut Command,
-    limit: Duration,
-    interrupt: &Interrupt,
-) -> Result<Ended> {
+pub(crate) fn supervise(command: &mut Command, limit: Duration, interrupt: &Interrupt) -> Result<Ended> {
     let mut child = spawn(command)?;
     wait(&mut child, limit, interrupt)
 }
@@ -82,10 +77,7 @@ pub(crate) fn supervise_lines(
 
 /// Whether a command can be started and succeeds; its output is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
-    let quiet = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
@@ -105,10 +97,7 @@ fn wait(child: &mut Child, limit: Duration, interrupt: &Interrupt) -> Result<End
     let mut stop = None;
     let (mut stopping_since, mut signals) = (start, 0);
     loop {
-        if let Some(status) = child
-            .try_wait()
-            .context("cannot wait for a child process")?
-        {
+        if let Some(status) = child.try_wait().context("cannot wait for a child process")? {
             return Ok(Ended { status, stop });
         }
         if stop.is_none() {
@@ -116,11 +105,7 @@ fn wait(child: &mut Child, limit: Duration, interrupt: &Interrupt) -> Result<End
             stopping_since = Instant::now();
         }
         if stop.is_some() && stopping_since.elapsed() >= SIGNAL_INTERVAL * signals {
-            let signal = if signals < INTERRUPTS {
-                Signal::INT
-            } else {
-                Signal::KILL
-            };
+            let signal = if signals < INTERRUPTS { Signal::INT } else { Signal::KILL };
             // Fails for a child that ends just now; the next round sees its end.
             _ = kill_process_group(group, signal);
             signals += 1;
@@ -130,11 +115,7 @@ fn wait(child: &mut Child, limit: Duration, interrupt: &Interrupt) -> Result<End
 }
 
 fn reason_to_stop(start: Instant, limit: Duration, interrupt: &Interrupt) -> Option<Stop> {
-    if interrupt.is_set() {
-        Some(Stop::Interrupted)
-    } else {
-        (start.elapsed() > limit).then_some(Stop::OutOfTime)
-    }
+    if interrupt.is_set() { Some(Stop::Interrupted) } else { (start.elapsed() > limit).then_some(Stop::OutOfTime) }
 }
 
 /// Lines need not be valid UTF-8: fuzzers print what they find.
@@ -160,10 +141,8 @@ mod tests {
     fn lines_and_status_arrive() {
         let mut lines = Vec::new();
         let mut command = shell("printf 'one\\n\\377two\\n' >&2; exit 3");
-        let ended = supervise_lines(&mut command, LONG, &Interrupt::default(), |line| {
-            lines.push(line.to_owned())
-        })
-        .unwrap();
+        let ended =
+            supervise_lines(&mut command, LONG, &Interrupt::default(), |line| lines.push(line.to_owned())).unwrap();
         assert_eq!(lines, ["one", "\u{fffd}two"]);
         assert_eq!((ended.status.code(), ended.stop), (Some(3), None));
     }

@@ -59,11 +59,7 @@ impl Report {
     /// Over the whole run, start included: libFuzzer's own rate is 0 for runs below a second.
     fn executions_per_second(&self) -> f64 {
         let seconds = self.took.as_secs_f64();
-        if seconds > 0.0 {
-            self.progress.executions as f64 / seconds
-        } else {
-            0.0
-        }
+        if seconds > 0.0 { self.progress.executions as f64 / seconds } else { 0.0 }
     }
 
     fn found_something(&self) -> bool {
@@ -109,10 +105,7 @@ pub(crate) fn table(reports: &[Report]) -> String {
         "status",
     ]);
     for report in reports {
-        let finds = report
-            .finds
-            .len()
-            .max(usize::from(report.found_something()));
+        let finds = report.finds.len().max(usize::from(report.found_something()));
         table.add_row([
             report.target.clone(),
             report.replayed.to_string(),
@@ -126,9 +119,7 @@ pub(crate) fn table(reports: &[Report]) -> String {
         ]);
     }
     for number in 1..=7 {
-        let column = table
-            .column_mut(number)
-            .expect("the header has nine columns");
+        let column = table.column_mut(number).expect("the header has nine columns");
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
@@ -136,17 +127,11 @@ pub(crate) fn table(reports: &[Report]) -> String {
 
 /// Each find with its file and the command that shows it again; nothing when there are none.
 pub(crate) fn finds(reports: &[Report]) -> String {
-    reports
-        .iter()
-        .filter(|report| report.found_something())
-        .map(finds_of)
-        .collect()
+    reports.iter().filter(|report| report.found_something()).map(finds_of).collect()
 }
 
 fn finds_of(report: &Report) -> String {
-    let Report {
-        target, verdict, ..
-    } = report;
+    let Report { target, verdict, .. } = report;
     if report.finds.is_empty() {
         return format!(
             "\n{verdict} in {target}\n  \
@@ -169,10 +154,7 @@ mod tests {
     use super::*;
 
     fn report(verdict: Verdict) -> Report {
-        Report {
-            verdict,
-            ..Report::new("memory")
-        }
+        Report { verdict, ..Report::new("memory") }
     }
 
     #[test]
@@ -188,42 +170,14 @@ mod tests {
 
     #[test]
     fn table_has_a_line_for_each_target() {
-        let progress = Progress {
-            executions: 3000,
-            edges: 19,
-            features: 49,
-            artifacts: Vec::new(),
-        };
-        let busy = Report {
-            replayed: 2,
-            progress,
-            took: Duration::from_secs(2),
-            new_inputs: 7,
-            ..report(Verdict::Passed)
-        };
+        let progress = Progress { executions: 3000, edges: 19, features: 49, artifacts: Vec::new() };
+        let busy =
+            Report { replayed: 2, progress, took: Duration::from_secs(2), new_inputs: 7, ..report(Verdict::Passed) };
         let text = table(&[busy, report(Verdict::Found("crash".to_owned()))]);
-        let words = |line: &str| {
-            line.split_whitespace()
-                .map(String::from)
-                .collect::<Vec<_>>()
-        };
-        let lines: Vec<_> = text
-            .lines()
-            .map(words)
-            .filter(|words| words.len() > 1)
-            .collect();
-        assert_eq!(
-            lines[1],
-            [
-                "memory", "2", "3000", "1500", "7", "19", "49", "0", "passed"
-            ]
-        );
-        assert_eq!(
-            lines[2],
-            [
-                "memory", "0", "0", "0", "0", "0", "0", "1", "FOUND:", "crash"
-            ]
-        );
+        let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
+        let lines: Vec<_> = text.lines().map(words).filter(|words| words.len() > 1).collect();
+        assert_eq!(lines[1], ["memory", "2", "3000", "1500", "7", "19", "49", "0", "passed"]);
+        assert_eq!(lines[2], ["memory", "0", "0", "0", "0", "0", "0", "1", "FOUND:", "crash"]);
     }
 
     #[test]
@@ -235,11 +189,7 @@ mod tests {
             reproduce: "cargo fuzz run memory fuzz/artifacts/memory/crash-1".to_owned(),
         });
         let text = finds(&[found]);
-        for part in [
-            "fuzz/artifacts/memory/crash-1\n",
-            "corpus/regressions/one\n",
-            "cargo fuzz run memory",
-        ] {
+        for part in ["fuzz/artifacts/memory/crash-1\n", "corpus/regressions/one\n", "cargo fuzz run memory"] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
     }

@@ -32,48 +32,22 @@ struct Progress {
     skipped: Vec<&'static str>,
 }
 
-const NEXTEST: &Step = &Step {
-    name: "tests",
-    command: "cargo nextest run --workspace --all-features",
-};
+const NEXTEST: &Step = &Step { name: "tests", command: "cargo nextest run --workspace --all-features" };
 /// Without doc tests, which have a step of their own because nextest cannot run them.
-const PLAIN_TESTS: &Step = &Step {
-    name: "tests",
-    command: "cargo test --workspace --all-features --lib --bins --tests --examples",
-};
+const PLAIN_TESTS: &Step =
+    &Step { name: "tests", command: "cargo test --workspace --all-features --lib --bins --tests --examples" };
 
 /// The fuzz crate is outside the workspace and is formatted and linted by itself; `cargo xtask fuzz` runs it.
 const BEFORE_TESTS: &[Step] = &[
-    Step {
-        name: "format",
-        command: "cargo fmt --all --check",
-    },
-    Step {
-        name: "format of fuzz/",
-        command: "cargo fmt --manifest-path fuzz/Cargo.toml --check",
-    },
-    Step {
-        name: "lints",
-        command: "cargo clippy --workspace --all-targets --all-features -- -D warnings",
-    },
-    Step {
-        name: "lints of fuzz/",
-        command: "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings",
-    },
+    Step { name: "format", command: "cargo fmt --all --check" },
+    Step { name: "format of fuzz/", command: "cargo fmt --manifest-path fuzz/Cargo.toml --check" },
+    Step { name: "lints", command: "cargo clippy --workspace --all-targets --all-features -- -D warnings" },
+    Step { name: "lints of fuzz/", command: "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings" },
 ];
 const AFTER_TESTS: &[Step] = &[
-    Step {
-        name: "doc tests",
-        command: "cargo test --workspace --all-features --doc",
-    },
-    Step {
-        name: "corpus on memory",
-        command: "cargo run --release -p poolproof -- replay corpus --sut memory",
-    },
-    Step {
-        name: "corpus on sqlite",
-        command: "cargo run --release -p poolproof -- replay corpus --sut sqlite",
-    },
+    Step { name: "doc tests", command: "cargo test --workspace --all-features --doc" },
+    Step { name: "corpus on memory", command: "cargo run --release -p poolproof -- replay corpus --sut memory" },
+    Step { name: "corpus on sqlite", command: "cargo run --release -p poolproof -- replay corpus --sut sqlite" },
 ];
 
 pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
@@ -81,20 +55,12 @@ pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
     toolchain::require_component("clippy", "clippy")?;
     let progress = run_steps(&steps(has_nextest()))?;
     eprint!("{}", summary(&progress));
-    Ok(if progress.failed.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(FOUND)
-    })
+    Ok(if progress.failed.is_none() { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
 fn steps(nextest: bool) -> Vec<&'static Step> {
     let tests = if nextest { NEXTEST } else { PLAIN_TESTS };
-    BEFORE_TESTS
-        .iter()
-        .chain([tests])
-        .chain(AFTER_TESTS)
-        .collect()
+    BEFORE_TESTS.iter().chain([tests]).chain(AFTER_TESTS).collect()
 }
 
 fn has_nextest() -> bool {
@@ -102,31 +68,17 @@ fn has_nextest() -> bool {
 }
 
 fn run_steps(steps: &[&'static Step]) -> Result<Progress> {
-    let mut progress = Progress {
-        done: Vec::new(),
-        failed: None,
-        skipped: Vec::new(),
-    };
+    let mut progress = Progress { done: Vec::new(), failed: None, skipped: Vec::new() };
     for (step, number) in steps.iter().zip(1..) {
         if progress.failed.is_some() {
             progress.skipped.push(step.name);
             continue;
         }
-        eprintln!(
-            "\n==> {number}/{} {}: {}",
-            steps.len(),
-            step.name,
-            step.command
-        );
+        eprintln!("\n==> {number}/{} {}: {}", steps.len(), step.name, step.command);
         let start = Instant::now();
         let passed = run_step(step)?;
         let took = start.elapsed();
-        eprintln!(
-            "==> {} {} after {}",
-            step.name,
-            outcome(passed),
-            process::seconds(took)
-        );
+        eprintln!("==> {} {} after {}", step.name, outcome(passed), process::seconds(took));
         progress.done.push((step.name, took));
         if !passed {
             progress.failed = Some(step);
@@ -162,10 +114,7 @@ fn summary(progress: &Progress) -> String {
         writeln!(text, "  not run          {name}").expect("writing to a string");
     }
     if let Some(step) = progress.failed {
-        let message = format!(
-            "\nFAILED: {}. To run it alone:\n  {}\n",
-            step.name, step.command
-        );
+        let message = format!("\nFAILED: {}. To run it alone:\n  {}\n", step.name, step.command);
         text.push_str(&message);
     }
     text
@@ -188,10 +137,7 @@ mod tests {
     fn summary_says_what_failed_what_did_not_run_and_how_to_run_it_alone() {
         let steps = steps(false);
         let progress = Progress {
-            done: vec![
-                (steps[0].name, Duration::from_secs(1)),
-                (steps[1].name, Duration::from_secs(75)),
-            ],
+            done: vec![(steps[0].name, Duration::from_secs(1)), (steps[1].name, Duration::from_secs(75))],
             failed: Some(steps[1]),
             skipped: vec![steps[2].name],
         };

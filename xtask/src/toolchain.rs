@@ -17,9 +17,7 @@ pub(crate) fn require_component(component: &str, subcommand: &str) -> Result<()>
         return Ok(());
     }
     eprintln!("{component} is missing: running `rustup component add {component}`");
-    let status = Command::new("rustup")
-        .args(["component", "add", component])
-        .status();
+    let status = Command::new("rustup").args(["component", "add", component]).status();
     ensure!(
         status.is_ok_and(|status| status.success()) && works(),
         "`cargo {subcommand}` does not work and `rustup component add {component}` did not help: \
@@ -60,21 +58,12 @@ impl Toolchain {
             .output()
             .context("cannot start rustc")?;
         let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "{}",
-            errors.lines().next().unwrap_or_default()
-        );
+        ensure!(output.status.success(), "{}", errors.lines().next().unwrap_or_default());
         Self::parse(name, &String::from_utf8_lossy(&output.stdout))
     }
 
     fn parse(name: Option<&str>, version: &str) -> Result<Self> {
-        let field = |key| {
-            version
-                .lines()
-                .find_map(|line| line.strip_prefix(key))
-                .map(str::trim)
-        };
+        let field = |key| version.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         let (Some(release), Some(host)) = (field("release:"), field("host:")) else {
             bail!("`rustc --version --verbose` names no release and host: {version:?}");
         };
@@ -95,9 +84,7 @@ impl Toolchain {
         if self.nightly {
             format!("the {name} toolchain with the address sanitizer")
         } else {
-            format!(
-                "the {name} toolchain without a sanitizer (leaks go unseen, a stack overflow leaves no input)"
-            )
+            format!("the {name} toolchain without a sanitizer (leaks go unseen, a stack overflow leaves no input)")
         }
     }
 
@@ -130,11 +117,7 @@ impl Toolchain {
 
     fn has_cargo_fuzz(&self) -> bool {
         let plus_name = self.name.as_ref().map(|name| format!("+{name}"));
-        process::succeeds(
-            Command::new("cargo")
-                .args(plus_name)
-                .args(["fuzz", "--version"]),
-        )
+        process::succeeds(Command::new("cargo").args(plus_name).args(["fuzz", "--version"]))
     }
 }
 
@@ -149,20 +132,14 @@ mod tests {
     fn stable_runs_without_a_sanitizer() {
         let stable = Toolchain::parse(None, STABLE).unwrap();
         assert_eq!(stable.host, "x86_64-unknown-linux-gnu");
-        assert_eq!(
-            stable.cargo_fuzz("run").join(" "),
-            "cargo fuzz run --sanitizer none"
-        );
+        assert_eq!(stable.cargo_fuzz("run").join(" "), "cargo fuzz run --sanitizer none");
     }
 
     #[test]
     fn nightly_runs_with_the_address_sanitizer() {
         let version = STABLE.replace("release: 1.95.0", "release: 1.97.0-nightly");
         let nightly = Toolchain::parse(Some("nightly"), &version).unwrap();
-        assert_eq!(
-            nightly.cargo_fuzz("build").join(" "),
-            "cargo +nightly fuzz build --sanitizer address"
-        );
+        assert_eq!(nightly.cargo_fuzz("build").join(" "), "cargo +nightly fuzz build --sanitizer address");
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub(super) fn replay(arguments: &Replay) -> Result<Verdict> {
         Err(report) => return publish(&report, common),
     };
     let mut bar = Bar::of(Budget::Runs(entries.len() as u64));
-    let report = replay::replay(sut.as_mut(), &common.sut, &entries, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    let report =
+        replay::replay(sut.as_mut(), &common.sut, &entries, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
     publish(&report, common)

@@ -17,10 +17,10 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
 use arguments::{Arguments, Command, Common, Format};
+use poolproof::interrupt;
 use poolproof::property::Verdict;
 use poolproof::report::{Report, human, json, junit};
 use poolproof::sut::{Failure, Sut, spec};
-use poolproof::interrupt;
 
 /// The exit code for what cannot be run.
 const CANNOT_RUN: u8 = 2;

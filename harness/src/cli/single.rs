@@ -7,9 +7,10 @@ use anyhow::{Context, Result, anyhow};
 
 use super::arguments::{Explain, Format, Shrink};
 use super::{print, publish, start, write_whole};
+use poolproof::engine::examine::Examiner;
 use poolproof::engine::minimise::{default_limit, minimise};
 use poolproof::engine::replay::read_one;
-use poolproof::engine::run::{Judged, Runner, Unwatched, Watch};
+use poolproof::engine::run::{Judged, Runner, Watch};
 use poolproof::operation::{Answer, Response};
 use poolproof::property::Verdict;
 use poolproof::report::{Report, Reported};
@@ -24,11 +25,11 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     };
     let started = Instant::now();
     let mut report = Report::new(&common.sut, None);
-    let mut runner = Runner::new(sut.as_ref());
-    let run = runner.run(sut.as_mut(), &entry.scenario, &mut Unwatched).map_err(|failure| anyhow!("{failure}"))?;
+    let mut examiner = Examiner::thorough(sut.as_ref());
+    let run = examiner.examine(sut.as_mut(), &entry.scenario).map_err(|failure| anyhow!("{failure}"))?;
     report.scenarios = 1;
     report.operations = run.operations;
-    report.coverage = runner.model.coverage.clone();
+    report.coverage = examiner.runner.model.coverage.clone();
     let Some(finding) = run.finding else {
         report.missing.push(format!("{} breaks nothing here, so there is nothing to shrink", entry.path.display()));
         report.settle();
@@ -100,7 +101,8 @@ impl Lines<'_> {
             return;
         }
         self.shown = Some(step);
-        let shown = self.scenario.steps.get(step).map_or("the whole state, at the end".to_owned(), |step| step.to_string());
+        let shown =
+            self.scenario.steps.get(step).map_or("the whole state, at the end".to_owned(), |step| step.to_string());
         // Writing into a String does not fail.
         let _ = writeln!(self.text, "{:>3}  {shown}", step + 1);
     }
@@ -143,7 +145,8 @@ fn shown(response: &Response) -> String {
         }
         Ok(Answer::Renewed { expires_ms }) => format!("renewed until {expires_ms}"),
         Ok(Answer::Listed(lines)) => {
-            let lines: Vec<String> = lines.iter().map(|line| format!("{} {} {:?}", line.pool, line.address, line.owner)).collect();
+            let lines: Vec<String> =
+                lines.iter().map(|line| format!("{} {} {:?}", line.pool, line.address, line.owner)).collect();
             format!("listed [{}]", lines.join(", "))
         }
         Ok(Answer::Usage { allocatable, allocated }) => format!("{allocated} of {allocatable} held"),

@@ -1,13 +1,14 @@
-//! `check`: draws scenarios and runs them until time or runs are used up, or something breaks.
+//! `check`: runs the tour, then draws scenarios and runs them, until time or runs are used up or
+//! something breaks.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::Progress;
 use super::counterexample::CounterexampleFile;
+use super::examine::Examiner;
 use super::minimise::{default_limit, minimise};
-use super::run::{Runner, Unwatched};
-use crate::generate::Generator;
+use crate::generate::{Generator, tour};
 use crate::interrupt;
 use crate::property::{Property, Violation};
 use crate::report::{Report, Reported};
@@ -49,13 +50,14 @@ pub struct Options {
 /// What the harness itself could not do; never what the system does wrong.
 pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -> Result<Report, Failure> {
     let generator = Generator::new(sut.contract()).with_max_steps(options.max_steps);
-    let mut runner = Runner::new(sut);
+    let mut tour = tour(sut.contract()).into_iter();
+    let mut examiner = Examiner::sparing(sut);
     let mut report = Report::new(&options.sut, Some(options.seed));
     let started = Instant::now();
     while goes_on(options.budget, started, report.scenarios) {
         let seed = mix(options.seed, report.scenarios);
-        let scenario = generator.scenario(seed);
-        let run = match runner.run(sut, &scenario, &mut Unwatched) {
+        let scenario = tour.next().unwrap_or_else(|| generator.scenario(seed));
+        let run = match examiner.examine(sut, &scenario) {
             Ok(run) => run,
             Err(Failure::Interrupted) => break,
             Err(other) => return Err(other),
@@ -75,7 +77,7 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
     }
     report.is_interrupted = interrupt::requested();
     report.seconds = started.elapsed().as_secs_f64();
-    report.conclude(runner.model.coverage.clone(), sut.contract());
+    report.conclude(examiner.runner.model.coverage.clone(), sut.contract());
     Ok(report)
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::run::{Run, Runner, Unwatched};
+use super::examine::Examiner;
+use super::run::Run;
 use crate::contract::Contract;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
@@ -36,7 +37,7 @@ pub fn minimise(
     limit: Duration,
 ) -> Result<Minimal, Failure> {
     let deadline = Instant::now() + limit;
-    let mut runner = Runner::new(sut);
+    let mut examiner = Examiner::thorough(sut);
     let mut shrinker = Shrinker::new(scenario);
     let mut minimal = Minimal { scenario: shrinker.best().clone(), violation, executions: 0, is_cut_short: false };
     while let Some(candidate) = shrinker.propose() {
@@ -44,7 +45,7 @@ pub fn minimise(
             minimal.is_cut_short = true;
             break;
         }
-        let run = match runner.run(sut, &candidate, &mut Unwatched) {
+        let run = match examiner.examine(sut, &candidate) {
             Ok(run) => run,
             Err(Failure::Interrupted) => continue,
             Err(other) => return Err(other),
@@ -74,5 +75,5 @@ fn tells_of_books(property: Property) -> bool {
 
 /// How long shrinking may last by default, given what a call may cost.
 pub fn default_limit(contract: &Contract) -> Duration {
-    Duration::from_secs(60).max(Duration::from_millis(contract.timeout_ms.saturating_mul(4)))
+    Duration::from_secs(30).max(Duration::from_millis(contract.timeout_ms.saturating_mul(4)))
 }

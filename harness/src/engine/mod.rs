@@ -1,10 +1,12 @@
 //! The engines: one file each. They differ in who writes the scenario and in how it is run.
 //!
-//! [`run`] runs one scenario; [`check`] draws them, [`replay`] reads them from files, and
+//! [`run`] runs one scenario, [`examine`] looks at it once more from outside; [`check`] draws them, [`replay`] reads them from files, and
 //! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`](crate::report::Report).
 
 pub mod check;
 pub mod counterexample;
+pub mod examine;
+pub mod fuzz;
 pub mod minimise;
 mod panics;
 pub mod replay;

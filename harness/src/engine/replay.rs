@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::Progress;
 use super::counterexample::EXTENSION;
+use super::examine::Examiner;
 use super::minimise::Minimal;
-use super::run::{Runner, Unwatched};
 use crate::interrupt;
 use crate::report::{Report, Reported};
 use crate::scenario::{Scenario, parse};
@@ -71,7 +71,8 @@ fn collect(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> io::Result<
         }
         return Ok(());
     }
-    let mut entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut entries =
+        fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     entries.sort();
     entries.iter().try_for_each(|entry| collect(entry, false, files))
 }
@@ -88,12 +89,12 @@ pub fn replay(
     entries: &[Entry],
     progress: &mut dyn Progress,
 ) -> Result<Report, Failure> {
-    let mut runner = Runner::new(sut);
+    let mut examiner = Examiner::thorough(sut);
     let mut report = Report::new(name, None);
     let mut missing = Vec::new();
     let started = Instant::now();
     for entry in entries {
-        let run = match runner.run(sut, &entry.scenario, &mut Unwatched) {
+        let run = match examiner.examine(sut, &entry.scenario) {
             Ok(run) => run,
             Err(Failure::Interrupted) => break,
             Err(other) => return Err(other),
@@ -114,10 +115,14 @@ pub fn replay(
     }
     report.is_interrupted = interrupt::requested();
     if report.is_interrupted {
-        missing.push(format!("{} of {} scenarios were not run", entries.len() as u64 - report.scenarios, entries.len()));
+        missing.push(format!(
+            "{} of {} scenarios were not run",
+            entries.len() as u64 - report.scenarios,
+            entries.len()
+        ));
     }
     report.seconds = started.elapsed().as_secs_f64();
-    report.coverage = runner.model.coverage.clone();
+    report.coverage = examiner.runner.model.coverage.clone();
     report.missing = missing;
     report.settle();
     Ok(report)

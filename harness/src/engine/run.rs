@@ -16,9 +16,7 @@ use crate::address::Grant;
 use crate::contract::{Clock, Repeat};
 use crate::interrupt;
 use crate::model::Model;
-use crate::operation::{
-    Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written,
-};
+use crate::operation::{Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
 use crate::property::{Property, Violation};
 use crate::scenario::{GrantRef, Operand, Scenario, Step, spell};
 use crate::sut::{Failure, Sut};
@@ -34,7 +32,7 @@ const LONGEST_WAIT_MS: u64 = 2_000;
 const LONGEST_NUMBERED_NAME: usize = 230;
 
 /// What a run came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
     /// The first violation, if there was one.
     pub finding: Option<Finding>,
@@ -42,6 +40,14 @@ pub struct Run {
     pub operations: u64,
     /// Steps that were not run.
     pub skipped: u64,
+    /// What the system chose where it had a choice, in order.
+    pub choices: Vec<Grant>,
+    /// How many ways there were to choose so, as a power of two.
+    pub choice_bits: f64,
+    /// Time spent in calls, and in the longest of them.
+    pub time_in_calls: Duration,
+    /// The longest call.
+    pub longest_call: Duration,
 }
 
 /// A violation and where it struck.
@@ -99,6 +105,7 @@ pub struct Runner {
     /// The model, which holds the coverage.
     pub model: Model,
     traces: Vec<Trace>,
+    is_timing: bool,
 }
 
 /// Why a run ended early.
@@ -126,7 +133,7 @@ impl Runner {
     /// A runner for systems with the contract of this one.
     pub fn new(sut: &dyn Sut) -> Runner {
         panics::capture();
-        Runner { model: Model::new(sut.contract().clone()), traces: Vec::new() }
+        Runner { model: Model::new(sut.contract().clone()), traces: Vec::new(), is_timing: sut.is_outside() }
     }
 
     /// The same runner with a model that says what it allows.
@@ -140,7 +147,15 @@ impl Runner {
         self.model.reset();
         self.traces.clear();
         self.traces.resize_with(scenario.steps.len(), Trace::default);
-        let mut pass = Pass { runner: self, sut, watch, started: Instant::now(), at: 0, run: Run::default() };
+        let mut pass = Pass {
+            runner: self,
+            sut,
+            watch,
+            started: Instant::now(),
+            at: 0,
+            run: Run::default(),
+            leak: Leak::default(),
+        };
         let finding = match pass.whole(scenario) {
             Ok(()) => None,
             Err(Stop::Failed(failure)) => return Err(failure),
@@ -158,7 +173,20 @@ struct Pass<'a> {
     started: Instant,
     at: usize,
     run: Run,
+    leak: Leak,
 }
+
+/// Files left open by refused calls, where the system's can be counted.
+#[derive(Default)]
+struct Leak {
+    /// Open files after the last refused call.
+    open: usize,
+    /// How many refused calls in a row each left more than the one before.
+    streak: u32,
+}
+
+/// So many refused calls in a row that each leave a file open are no accident.
+const LEAK_STREAK: u32 = 4;
 
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
@@ -177,7 +205,7 @@ impl Pass<'_> {
         self.at = scenario.steps.len();
         self.audit()?;
         guarded(|| self.sut.finish())??;
-        Ok(())
+        self.audit_reset()
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -239,8 +267,8 @@ impl Pass<'_> {
                 Some("the adapter cannot ask one pool twice in a call")
             }
             Operation::CreatePool { prefix, .. } => {
-                let family = crate::address::parse_prefix(prefix)
-                    .map(|prefix| crate::address::Family::of(prefix.network()));
+                let family =
+                    crate::address::parse_prefix(prefix).map(|prefix| crate::address::Family::of(prefix.network()));
                 let unserved = family.is_some_and(|family| !contract.families.contains(family));
                 unserved.then_some("the system does not serve this address family")
             }
@@ -264,13 +292,13 @@ impl Pass<'_> {
         let sent = self.started;
         let is_wall = self.contract_clock() == Clock::Wall;
         let before = if is_wall { elapsed_ms(sent) } else { 0 };
-        let mut response = guarded(|| self.sut.call(call))??;
+        let mut response = self.timed_call(call)?;
         for _ in 0..BUSY_TRIES {
             if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || interrupt::requested() {
                 break;
             }
             sleep(BUSY_PAUSE);
-            response = guarded(|| self.sut.call(call))??;
+            response = self.timed_call(call)?;
         }
         if is_wall {
             self.runner.model.observe_wall_clock(before, elapsed_ms(sent));
@@ -280,7 +308,51 @@ impl Pass<'_> {
         let (allowed, violation) = (self.runner.model.allowed(), judged.as_ref().err());
         self.watch.answered(&Judged { step: self.at, operation: call, response: &response, allowed, violation });
         judged?;
+        match &response {
+            Ok(answer) => self.note_choices(call, answer),
+            Err(_) => self.watch_open_files(call)?,
+        }
         Ok(response)
+    }
+
+    fn timed_call(&mut self, call: &Operation) -> Result<Response, Stop> {
+        if !self.runner.is_timing {
+            return Ok(guarded(|| self.sut.call(call))??);
+        }
+        let started = Instant::now();
+        let response = guarded(|| self.sut.call(call))??;
+        let time = started.elapsed();
+        self.run.time_in_calls += time;
+        self.run.longest_call = self.run.longest_call.max(time);
+        Ok(response)
+    }
+
+    /// Notes what a system that promises random choice chose, and among how many.
+    fn note_choices(&mut self, call: &Operation, answer: &Answer) {
+        let (Operation::Allocate { requests, .. }, Answer::Granted { grants, .. }) = (call, answer) else { return };
+        if !self.runner.model.contract().unpredictable {
+            return;
+        }
+        let chosen = requests.iter().zip(grants).filter(|(request, _)| matches!(request.want, Want::Any));
+        for (request, grant) in chosen {
+            let Some(pool) = self.runner.model.pool(&request.pool) else { continue };
+            let free = pool.layout.capacity.minus(pool.allocated()).saturated();
+            self.run.choice_bits += ((free as f64) + 1.0).log2();
+            self.run.choices.push(*grant);
+        }
+    }
+
+    /// Refused calls must leave no more files open than there were.
+    fn watch_open_files(&mut self, call: &Operation) -> Result<(), Stop> {
+        let Some(open) = self.sut.open_files() else { return Ok(()) };
+        self.leak.streak = if open > self.leak.open && self.leak.open > 0 { self.leak.streak + 1 } else { 0 };
+        self.leak.open = open;
+        if self.leak.streak < LEAK_STREAK {
+            return Ok(());
+        }
+        let message =
+            format!("`{call}` was refused and left a file open, as did the refused calls before it: {open} now");
+        Err(Violation::new(Property::Tidy, message).into())
     }
 
     fn advance_to(&mut self, lease: GrantRef, offset_ms: i64) -> Result<(), Stop> {
@@ -382,13 +454,34 @@ impl Pass<'_> {
         }
         Ok(())
     }
+
+    /// A reset leads back to the empty state.
+    fn audit_reset(&mut self) -> Result<(), Stop> {
+        let model = &mut self.runner.model;
+        if !model.contract().has(Method::List) || model.pools().next().is_none() {
+            return Ok(());
+        }
+        model.reset();
+        guarded(|| self.sut.reset())??;
+        let listed = self.call(&Operation::List { pool: None });
+        listed.map(|_| ()).map_err(|stop| match stop {
+            Stop::Found(violation) => {
+                Stop::Found(Violation::new(Property::Reconfigurable, format!("after a reset, {}", violation.message)))
+            }
+            failed => failed,
+        })
+    }
 }
 
 impl Trace {
     fn keep(&mut self, answer: Answer) {
         match answer {
             Answer::Granted { grants, expires_ms } => {
-                self.grants.extend(grants);
+                if self.grants.is_empty() {
+                    self.grants = grants;
+                } else {
+                    self.grants.extend(grants);
+                }
                 self.expires_ms = expires_ms.or(self.expires_ms);
             }
             Answer::Renewed { expires_ms } => self.expires_ms = Some(expires_ms),

@@ -11,6 +11,7 @@ mod lines;
 mod names;
 mod pools;
 mod steps;
+mod tour;
 
 use fastrand::Rng;
 
@@ -19,6 +20,7 @@ use crate::operation::Text;
 use crate::scenario::{Scenario, Step};
 use pools::DrawnPool;
 use steps::Weights;
+pub use tour::tour;
 
 /// Draws scenarios for systems with one contract.
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ struct Shape {
 
 impl Generator {
     /// How many steps a scenario has at most, unless told otherwise.
-    pub const DEFAULT_MAX_STEPS: usize = 80;
+    pub const DEFAULT_MAX_STEPS: usize = 120;
 
     /// A generator for this contract.
     pub fn new(contract: &Contract) -> Generator {
@@ -67,6 +69,17 @@ impl Generator {
         while drawn.len() < shape.steps {
             drawn.step(rng);
         }
+        drawn.into_scenario()
+    }
+
+    /// A scenario from a seed for its shape, and one for each step: for whoever draws seeds from a
+    /// fuzzer's bytes.
+    pub fn from_choices(&self, shape: u64, steps: &[u64]) -> Scenario {
+        let mut rng = Rng::with_seed(shape);
+        let shape = Shape { steps: steps.len(), ..self.shape(&mut rng) };
+        let mut drawn = steps::Drawn::new(&self.contract, &shape);
+        drawn.create_pools(&mut rng);
+        steps.iter().for_each(|seed| drawn.step(&mut Rng::with_seed(*seed)));
         drawn.into_scenario()
     }
 
@@ -114,10 +127,10 @@ impl Generator {
 
     fn shape(&self, rng: &mut Rng) -> Shape {
         let owners = 1 + rng.usize(..4);
-        let odd_names = rng.u8(..4) == 0;
+        let odd_owners = chance(6, rng);
         Shape {
             pools: pools::draw(&self.contract, rng),
-            owners: (0..owners).map(|index| names::owner(index, odd_names, rng)).collect(),
+            owners: names::owners(owners, odd_owners, rng),
             weights: Weights::draw(&self.contract, rng),
             leases_of_16: *pick(&[0, 4, 12, 16], rng),
             odd_of_16: *pick(&[0, 0, 1, 4], rng),
@@ -153,8 +166,13 @@ mod tests {
     use crate::operation::{Method, Operation};
 
     fn everything() -> Contract {
-        let mut contract =
-            Contract { methods: Methods::all(), clock: Clock::Virtual, durable: true, blocks: true, ..Contract::default() };
+        let mut contract = Contract {
+            methods: Methods::all(),
+            clock: Clock::Virtual,
+            durable: true,
+            blocks: true,
+            ..Contract::default()
+        };
         contract.limits.raw = true;
         contract
     }

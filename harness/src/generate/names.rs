@@ -1,4 +1,7 @@
 //! Names that allocators stumble over.
+//!
+//! A system that confuses two names does so only where both occur, so odd names are drawn as a
+//! *family*: names that some layer between a caller and a data base takes for one another.
 
 use fastrand::Rng;
 
@@ -6,72 +9,97 @@ use super::pick;
 use crate::operation::Text;
 
 /// Plain names, long enough that a leak of one is noticed.
-const PLAIN: [&str; 4] = ["alice", "bob-1", "carol", "dave.example"];
+const PLAIN: &[&str] = &["alice-1", "bob-2", "carol.3", "dave.example"];
 
-/// Names that mean something to somebody: numbers that look equal, patterns, quotes, paths, JSON,
-/// shells, terminals, case and Unicode that folds.
-const ODD: [&str; 32] = [
-    "7",
-    "007",
-    "1e2",
-    "100",
-    "0",
-    "-1",
-    "null",
-    "NULL",
-    "true",
-    "' or 1=1 --",
-    "\"; drop table allocation; --",
-    "%",
-    "_",
-    "a%",
-    "*",
-    "\\",
-    "\\'",
-    "a b",
-    " a",
-    "a ",
-    "A",
-    "a",
-    "a\tb\nc",
-    "é",
-    "e\u{301}",
-    "\u{1f600}",
-    "../../etc/passwd",
-    "{\"owner\":\"a\"}",
-    "$(id)",
-    "\u{1b}[31m",
-    "\u{202e}a",
-    "a,b;c",
+/// Families of names that are easily confused.
+const FAMILIES: &[&[&str]] = &[
+    // Numbers, to whoever reads them as such.
+    &["7", "007", "7.0", " 7", "+7", "٧"],
+    &["1e2", "100", "1E2", "0x64", "1_00"],
+    &["0", "-0", "00", "false", "null", "None"],
+    // Folded case and dropped space.
+    &["owner", "Owner", "OWNER", "owner ", " owner", "owner\t"],
+    &["straße", "strasse", "STRASSE", "ſtraße"],
+    // One picture, several code points.
+    &["é", "e\u{301}", "e", "É"],
+    &["\u{1f600}", "\u{1f601}", "\u{fffd}", "?"],
+    &["a\u{200d}b", "ab", "a\u{ad}b", "\u{202e}ab"],
+    // Patterns and beginnings of one another.
+    &["%", "_", "a%", "a_", "ab", "abc"],
+    &["*", "?", "a*", "[a]", "a"],
+    &["host", "host1", "host10", "host-1", "host/1"],
+    // Code in somebody's language.
+    &["' or 1=1 --", "'", "''", "\"", "\\'", "x' or 'x'='x"],
+    &["\"; drop table allocation; --", "\";--", ";", "--"],
+    &["../../etc/passwd", "..", ".", "/", "a/b"],
+    &["{\"owner\":\"a\"}", "[\"a\"]", "\\u0061", "a\nb", "a\\nb"],
+    &["$(id)", "`id`", "${HOME}", "%s%n", "\u{1b}[31m"],
+    &["a,b", "a;b", "a b", "a=b", "a|b", "a:b"],
 ];
 
-/// Names that no system may take.
-const MALFORMED: [&str; 3] = ["", "a\0b", "\0"];
+/// The longest name, in bytes. Names of that length are told apart only by their ends.
+const LONGEST: usize = 255;
 
-/// An owner; distinct from those of other indices most of the time.
-pub(super) fn owner(index: usize, odd: bool, rng: &mut Rng) -> Text {
-    if !odd {
-        return Text::from(PLAIN[index % PLAIN.len()]);
-    }
-    match rng.u8(..40) {
-        0 => "x".repeat(255).into(),
-        1 => format!("{}y", "x".repeat(254)).into(),
-        2 => "é".repeat(127).into(),
-        _ => Text::from(*pick(&ODD, rng)),
+/// Names that no system may take.
+const MALFORMED: &[&str] = &["", "a\0b", "\0"];
+
+/// So many owners: plain ones, or such as are easily confused.
+pub(super) fn owners(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
+    family(odd, rng).into_iter().cycle().take(count).collect()
+}
+
+/// So many pools, all with different names.
+pub(super) fn pools(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
+    if odd {
+        family(true, rng).into_iter().take(count).collect()
+    } else {
+        (0..count).map(|n| format!("p{n}").into()).collect()
     }
 }
 
-/// A pool's name: plain, or odd as an owner's.
-pub(super) fn pool(index: usize, odd: bool, rng: &mut Rng) -> Text {
-    let plain = || format!("p{index}");
-    // Two pools need two names, so an odd one gets its number, too.
-    if odd { format!("{}{index}", pick(&ODD, rng)).into() } else { plain().into() }
+/// At least four different names, in a drawn order.
+fn family(odd: bool, rng: &mut Rng) -> Vec<Text> {
+    let mut names: Vec<Text> = match rng.usize(..=FAMILIES.len()) {
+        _ if !odd => PLAIN.iter().map(|name| Text::from(*name)).collect(),
+        index => match FAMILIES.get(index) {
+            Some(family) => family.iter().map(|name| Text::from(*name)).collect(),
+            None => ["x", "y", "z", "yx"].map(long).to_vec(),
+        },
+    };
+    if odd {
+        rng.shuffle(&mut names);
+    }
+    names
+}
+
+/// A name of the longest kind with this end.
+fn long(end: &str) -> Text {
+    format!("{}{end}", "x".repeat(LONGEST - end.len())).into()
 }
 
 /// A name that must be refused.
 pub(super) fn malformed(rng: &mut Rng) -> Text {
     match rng.u8(..4) {
-        0 => "x".repeat(256).into(),
-        _ => Text::from(*pick(&MALFORMED, rng)),
+        0 => "x".repeat(LONGEST + 1).into(),
+        _ => Text::from(*pick(MALFORMED, rng)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::is_name;
+    use std::collections::HashSet;
+
+    #[test]
+    fn families_have_four_different_wellformed_names() {
+        for family in FAMILIES {
+            let distinct: HashSet<_> = family.iter().collect();
+            assert!(distinct.len() == family.len() && family.len() >= 4, "{family:?}");
+            assert!(family.iter().all(|name| is_name(name)), "{family:?}");
+        }
+        let names = ["x", "y", "z", "yx"].map(long);
+        assert!(names.iter().all(|name| name.len() == LONGEST));
+        assert_eq!(names.iter().collect::<HashSet<_>>().len(), 4);
     }
 }

@@ -22,14 +22,8 @@ pub(super) struct DrawnPool {
 /// Where tiny pools lie, as first numbers: ordinary, at both ends of the space, neighbours, and
 /// where IPv6 looks like IPv4.
 const PLACES_V4: [u128; 6] = [0x0a00_0000, 0x0a00_0100, 0, 0xffff_ff00, 0xc0a8_0000, 0x7fff_ff00];
-const PLACES_V6: [u128; 6] = [
-    0xfd00 << 112,
-    0x2001_0db8 << 96,
-    0,
-    u128::MAX - 0xff,
-    0xffff_0a00_0000,
-    (0xfd00 << 112) | (0xffff_ffff << 64),
-];
+const PLACES_V6: [u128; 6] =
+    [0xfd00 << 112, 0x2001_0db8 << 96, 0, u128::MAX - 0xff, 0xffff_0a00_0000, (0xfd00 << 112) | (0xffff_ffff << 64)];
 
 /// Huge prefixes.
 const HUGE_V4: [(u128, u8); 4] = [(0x0a00_0000, 8), (0x0a00_0000, 12), (0, 0), (0xac10_0000, 16)];
@@ -38,10 +32,9 @@ const HUGE_V6: [(u128, u8); 4] = [(0xfd00 << 112, 64), (0x2001_0db8 << 96, 32), 
 /// One to three pools with distinct names; disjoint where the contract wants that.
 pub(super) fn draw(contract: &Contract, rng: &mut Rng) -> Vec<DrawnPool> {
     let count = *pick(&[1, 1, 1, 2, 2, 3], rng);
-    let odd_names = chance(2, rng);
+    let odd_names = chance(3, rng);
     let mut pools: Vec<DrawnPool> = Vec::with_capacity(count);
-    for index in 0..count {
-        let name = names::pool(index, odd_names, rng);
+    for name in names::pools(count, odd_names, rng) {
         let pool = one(contract, name, rng);
         let clashes = |other: &DrawnPool| other.family == pool.family && other.prefix.overlaps(pool.prefix);
         // Overlaps are worth a try now and then, whatever the contract says of them.
@@ -107,8 +100,12 @@ pub(super) fn shape(contract: &Contract, family: Family, prefix: Span, rng: &mut
     let exclude = (0..exclusions).map(|_| {
         let span = span_within(prefix, rng);
         match rng.u8(..3) {
-            0 if span.first != span.last => text(&format!("{}-{}", family.address(span.first), family.address(span.last))),
-            1 => text(&format!("{}/{}", family.address(span.first & !1), family.bits() - u8::from(span.first & 1 == 0))),
+            0 if span.first != span.last => {
+                text(&format!("{}-{}", family.address(span.first), family.address(span.last)))
+            }
+            1 => {
+                text(&format!("{}/{}", family.address(span.first & !1), family.bits() - u8::from(span.first & 1 == 0)))
+            }
             _ => address(span.first),
         }
     });

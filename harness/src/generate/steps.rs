@@ -8,7 +8,7 @@ use smallvec::smallvec;
 
 use super::pools::{self, DrawnPool};
 use super::{Shape, chance, lines, names, pick};
-use crate::contract::{Clock, Contract, Repeat, ReleaseBy};
+use crate::contract::{Clock, Contract, ReleaseBy, Repeat};
 use crate::operation::{Method, Operation, PoolShape, Request, Requests, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
@@ -24,11 +24,7 @@ struct Kind {
     draw: fn(&mut Drawn<'_>, &mut Rng) -> Option<Step>,
 }
 
-const fn kind(
-    weight: u16,
-    applies: fn(&Contract) -> bool,
-    draw: fn(&mut Drawn<'_>, &mut Rng) -> Option<Step>,
-) -> Kind {
+const fn kind(weight: u16, applies: fn(&Contract) -> bool, draw: fn(&mut Drawn<'_>, &mut Rng) -> Option<Step>) -> Kind {
     Kind { weight, always: false, applies, draw }
 }
 
@@ -185,13 +181,13 @@ impl<'a> Drawn<'a> {
     }
 
     /// An earlier granting step: one of the last few, or any.
-    fn earlier(&self, rng: &mut Rng) -> Option<(Granting, GrantRef, u8)> {
+    fn earlier(&self, rng: &mut Rng) -> Option<(&Granting, GrantRef, u8)> {
         let count = self.granting.len();
         let window = if rng.bool() { count.min(4) } else { count };
         if window == 0 {
             return None;
         }
-        let granting = self.granting[count - 1 - rng.usize(..window)].clone();
+        let granting = &self.granting[count - 1 - rng.usize(..window)];
         let nth = rng.usize(..granting.pools.len().max(1));
         let pool = *granting.pools.get(nth)?;
         let reference = GrantRef { step: granting.step, nth: nth as u32 };
@@ -223,7 +219,12 @@ impl<'a> Drawn<'a> {
         let number = match rng.u8(..8) {
             0 | 1 => pool.prefix.first.wrapping_sub(1),
             2 | 3 => pool.prefix.last.wrapping_add(1),
-            4 => return text(*pick(&["", "a", "0", "10.0.0", "10.0.0.256", "::g", "1:2:3:4:5:6:7:8:9", ":", "0x0a.0.0.1"], rng)),
+            4 => {
+                return text(*pick(
+                    &["", "a", "0", "10.0.0", "10.0.0.256", "::g", "1:2:3:4:5:6:7:8:9", ":", "0x0a.0.0.1"],
+                    rng,
+                ));
+            }
             5 => return text(&format!("{}/{}", pool.family.address(pool.prefix.first), pool.family.bits())),
             6 => return text(*pick(&["127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1"], rng)),
             _ => pools::place_within(self.pool(self.pool_index(rng)).prefix, rng),
@@ -298,7 +299,7 @@ impl<'a> Drawn<'a> {
         let (granting, reference, pool) = self.earlier(rng)?;
         let address = Operand::Granted(reference, self.spelling(rng));
         let silent = self.contract.release_by == ReleaseBy::Anyone && rng.bool();
-        let owner = (!silent).then_some(granting.owner);
+        let owner = (!silent).then(|| granting.owner.clone());
         Some(Step::Call(Operation::Release { pool: self.pool(pool).name.clone(), address, owner }))
     }
 
@@ -319,7 +320,7 @@ impl<'a> Drawn<'a> {
 
     fn renew(&mut self, rng: &mut Rng) -> Option<Step> {
         let (granting, reference, pool) = self.earlier(rng)?;
-        let owner = if chance(13, rng) { granting.owner } else { self.owner(rng) };
+        let owner = if chance(13, rng) { granting.owner.clone() } else { self.owner(rng) };
         let (pool, address) = (self.pool_name(pool, rng), Operand::Granted(reference, self.spelling(rng)));
         let ttl_ms = *pick(&[1, 10, 1000, 60_000], rng);
         Some(Step::Call(Operation::Renew { pool, address, owner, ttl_ms }))
@@ -400,8 +401,18 @@ impl<'a> Drawn<'a> {
 
     fn create_malformed(&mut self, rng: &mut Rng) -> Option<Step> {
         const PREFIXES: [&str; 12] = [
-            "10.9.0.1/24", "10.9.0.0/33", "10.9.0.0", "10.9.0.0/", "10.9.0.0/024", "10.9.0.0/255.255.255.0", "fd09::1/64",
-            "fd09::/129", "fd09::%eth0/64", "/24", "", "10.9.0.0/-1",
+            "10.9.0.1/24",
+            "10.9.0.0/33",
+            "10.9.0.0",
+            "10.9.0.0/",
+            "10.9.0.0/024",
+            "10.9.0.0/255.255.255.0",
+            "fd09::1/64",
+            "fd09::/129",
+            "fd09::%eth0/64",
+            "/24",
+            "",
+            "10.9.0.0/-1",
         ];
         let pool = self.pool(self.pool_index(rng));
         let (name, mut shape) = (text("malformed"), pool.shape.clone());

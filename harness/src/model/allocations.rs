@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::coverage::AddressClass;
-use super::layout::edges;
+use super::coverage::{AddressClass, Coverage};
+use super::layout::{Layout, edges};
 use super::pool::{Expiry, Freed, Held, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
@@ -64,6 +64,9 @@ impl Model {
             // What cannot be looked up cannot be judged: a malformed address may be seen first.
             if !matches!(request.want, Want::Any) {
                 reasons.push(Reason::may(Kind::Invalid));
+            }
+            if matches!(request.want, Want::Block(_)) && !self.contract.blocks {
+                reasons.push(Reason::may(Kind::Unsupported));
             }
             return;
         };
@@ -208,8 +211,9 @@ impl Model {
                 return Err(wrong(Property::Idempotent, "its owner holds another one, which it should get again"));
             }
             self.check_grant(request, *grant).map_err(|(property, what)| wrong(property, what))?;
-            self.count_granted(&request.pool, *grant);
-            self.evict_expired(&request.pool, grant.span());
+            if self.contract.clock == Clock::Wall {
+                self.evict_expired(&request.pool, grant.span());
+            }
             let Some(pool) = self.state.pools.get_mut(&request.pool) else { continue };
             // A request for any address that takes one the same call names is found here, too.
             if let Some((_, held)) = pool.holder_of(grant.span()) {
@@ -290,7 +294,7 @@ impl Model {
     }
 
     /// Is this grant one that the request may be given, whoever else holds it?
-    fn check_grant(&self, request: &Request, grant: Grant) -> Result<(), (Property, &'static str)> {
+    fn check_grant(&mut self, request: &Request, grant: Grant) -> Result<(), (Property, &'static str)> {
         let Some(pool) = self.state.pools.get(&request.pool) else {
             return Err((Property::Scoped, "there is no such pool"));
         };
@@ -308,6 +312,7 @@ impl Model {
         if !layout.allows(span) {
             return Err((Property::Contained, forbidden_because(pool, span)));
         }
+        count_granted(&mut self.coverage, layout, grant);
         match (&request.want, grant) {
             (Want::Any, Grant::Address(_)) => Ok(()),
             (Want::Named(name), _) if name.meaning() == Some(grant) => Ok(()),
@@ -318,31 +323,10 @@ impl Model {
         }
     }
 
-    fn count_granted(&mut self, pool: &Text, grant: Grant) {
-        let Some(pool) = self.state.pools.get(pool) else { return };
-        let (span, layout) = (grant.span(), &pool.layout);
-        let family = match layout.family {
-            Family::V4 => AddressClass::GrantedV4,
-            Family::V6 => AddressClass::GrantedV6,
-        };
-        let is_first = layout.allocatable.first().is_some_and(|first| first.first == span.first);
-        let is_last = layout.allocatable.last().is_some_and(|last| last.last == span.last);
-        self.coverage.count_class(family);
-        if is_first {
-            self.coverage.count_class(AddressClass::GrantedFirst);
-        }
-        if is_last {
-            self.coverage.count_class(AddressClass::GrantedLast);
-        }
-        if let Grant::Block(_) = grant {
-            self.coverage.count_class(AddressClass::GrantedBlock);
-        }
-    }
-
     /// Forgets a lease on these addresses that, on real time, must have ended: they were granted.
     fn evict_expired(&mut self, pool: &Text, span: Span) {
         let now = self.now;
-        let Some(pool) = self.state.pools.get_mut(pool).filter(|_| self.contract.clock == Clock::Wall) else { return };
+        let Some(pool) = self.state.pools.get_mut(pool) else { return };
         pool.remove_where(|held| held.may_have_expired(now) && held.grant.span().overlaps(span));
     }
 
@@ -380,6 +364,9 @@ impl Model {
             return Ok(());
         }
         self.expect_done(operation, response)?;
+        // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5; where anything may
+        // be released, the answer does not say either.
+        self.uncertain |= lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         if let (Some(held), Some(pool)) = (held, self.state.pools.get_mut(pool)) {
             pool.remove(held.grant.span().first);
             pool.freed = Freed::Released;
@@ -415,7 +402,11 @@ impl Model {
         let (span, layout) = (grant.span(), &pool.layout);
         let held = pool.get(span.first).filter(|held| held.last == span.last && layout.family == grant.family());
         let Some(held) = held else {
-            refuse(Kind::NotFound, property, "nobody holds it");
+            // Where releasing what nobody holds is fine, it is not to be refused; but the protocol
+            // lets an expired or a reserved address be `not_found` all the same.
+            if !lenient || !layout.allows(span) || self.contract.clock != Clock::None {
+                refuse(Kind::NotFound, property, "nobody holds it");
+            }
             let outside = layout.family != grant.family() || !layout.prefix.covers(span);
             if outside || matches!(grant, Grant::Block(_)) {
                 reasons.push(Reason::may(Kind::Invalid));
@@ -526,6 +517,24 @@ fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>) -> bool {
     }
     // Naming a free address alone never exhausts a pool.
     (any == 0 && blocks.is_empty()) || pool.fits(any, &blocks, &named)
+}
+
+/// Counts where what was handed out lies.
+fn count_granted(coverage: &mut Coverage, layout: &Layout, grant: Grant) {
+    let span = grant.span();
+    coverage.count_class(match layout.family {
+        Family::V4 => AddressClass::GrantedV4,
+        Family::V6 => AddressClass::GrantedV6,
+    });
+    if layout.allocatable.first().is_some_and(|first| first.first == span.first) {
+        coverage.count_class(AddressClass::GrantedFirst);
+    }
+    if layout.allocatable.last().is_some_and(|last| last.last == span.last) {
+        coverage.count_class(AddressClass::GrantedLast);
+    }
+    if let Grant::Block(_) = grant {
+        coverage.count_class(AddressClass::GrantedBlock);
+    }
 }
 
 /// Why the pool must not hand this out.

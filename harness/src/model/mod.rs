@@ -19,7 +19,10 @@ mod pools;
 mod reads;
 mod reason;
 
-use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::contract::{Clock, Contract};
 use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name};
@@ -44,8 +47,10 @@ pub struct Model {
     now: Moment,
     /// What the system's clock read when the model's read 0; learned from the first time told.
     epoch_ms: Option<i128>,
-    /// Owners met in this scenario; their names are nobody else's business.
+    /// Owners met in this scenario whose names can be recognised; they are nobody else's business.
     owners: Vec<Text>,
+    /// Constant texts, by place and length, that were found to show nothing of the inside.
+    discreet: FxHashSet<(usize, usize)>,
     /// What last changed or should not have changed the state.
     last: Event,
     /// A call was refused that may have been done in part; nothing is known from here on.
@@ -86,6 +91,7 @@ impl Model {
             now: Moment::default(),
             epoch_ms: None,
             owners: Vec::new(),
+            discreet: FxHashSet::default(),
             last: Event::Changed,
             uncertain: false,
             explains: false,
@@ -343,16 +349,23 @@ impl Model {
     }
 
     /// The text of a refusal is for the caller's eyes.
-    fn judge_text(&self, operation: &Operation, refusal: &Refusal) -> Result<(), Violation> {
+    fn judge_text(&mut self, operation: &Operation, refusal: &Refusal) -> Result<(), Violation> {
         let message: &str = &refusal.message;
         let sent = || operation.to_string();
-        if discreet::insides(message, &[]).is_some()
-            && let Some((pattern, what)) = discreet::insides(message, &[&sent()])
-        {
+        // Systems of this process refuse by the million, with a handful of constants.
+        let constant = match refusal.message {
+            Cow::Borrowed(text) => Some((text.as_ptr().addr(), text.len())),
+            Cow::Owned(_) => None,
+        };
+        if constant.is_some_and(|constant| self.discreet.contains(&constant)) {
+            // It was looked through before.
+        } else if discreet::insides(message, &[]).is_none() {
+            self.discreet.extend(constant);
+        } else if let Some((pattern, what)) = discreet::insides(message, &[&sent()]) {
             let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
             return Err(Violation::new(Property::Discreet, message));
         }
-        let betrayed = |owner: &&Text| owner.len() >= SECRET_LENGTH && message.contains(&***owner);
+        let betrayed = |owner: &&Text| message.contains(&***owner);
         if let Some(owner) = self.owners.iter().find(|owner| betrayed(owner) && !mentions(operation, owner)) {
             let message = format!("the text of `{operation}`'s refusal names another owner, {owner:?}: {message}");
             return Err(Violation::new(Property::Discreet, message));
@@ -361,14 +374,21 @@ impl Model {
     }
 
     fn meet_owner(&mut self, owner: &Text) {
-        if !self.owners.iter().any(|known| known == owner) {
+        let is_known = |known: &Text| Arc::ptr_eq(known, owner) || known == owner;
+        if !self.owners.iter().any(is_known) && is_telling(owner) {
             self.owners.push(owner.clone());
         }
     }
 }
 
 /// Shorter names of owners turn up in texts by chance.
-const SECRET_LENGTH: usize = 5;
+const TELLING_LENGTH: usize = 5;
+
+/// Can this owner's name be recognised in a text? Short names and plain words, such as `owner`
+/// itself, cannot.
+fn is_telling(owner: &str) -> bool {
+    owner.len() >= TELLING_LENGTH && !owner.trim().chars().all(char::is_alphabetic)
+}
 
 /// Does the call itself hold this text?
 fn mentions(operation: &Operation, owner: &str) -> bool {

@@ -27,9 +27,10 @@ impl Model {
             Err(why) => reasons.push(Reason::must(Kind::Invalid, Property::Contained, why)),
             Ok(layout) => {
                 self.reasons_against_overlap(&mut reasons, name, layout);
-                self.reasons_against_layout(&mut reasons, layout, shape);
+                self.reasons_against_layout(&mut reasons, layout);
             }
         }
+        self.reasons_against_shape(&mut reasons, shape);
         if self.settle(operation, response, &reasons)?.is_none() {
             return Ok(());
         }
@@ -57,10 +58,11 @@ impl Model {
             Some(Err(why)) => reasons.push(Reason::must(Kind::Invalid, Property::Contained, why)),
             Some(Ok(layout)) => {
                 self.reasons_against_overlap(&mut reasons, name, layout);
-                self.reasons_against_layout(&mut reasons, layout, shape);
+                self.reasons_against_layout(&mut reasons, layout);
                 self.reason_against_orphans(&mut reasons, name, |held| !layout.allows(held.grant.span()));
             }
         }
+        self.reasons_against_shape(&mut reasons, shape);
         if self.settle(operation, response, &reasons)?.is_none() {
             return Ok(());
         }
@@ -133,19 +135,25 @@ impl Model {
         }
     }
 
-    /// What a system, or the adapter before it, may decline to serve.
-    fn reasons_against_layout(&self, reasons: &mut Reasons, layout: &Layout, shape: &PoolShape) {
-        let Limits { gateway_required, exclusions, overlapping_ranges, .. } = self.contract.limits;
-        let declined = layout.length > self.contract.limits.longest(layout.family)
-            || (gateway_required && layout.gateway.is_none())
-            || (!exclusions && !shape.exclude.is_empty())
-            || (!overlapping_ranges && layout.ranges_overlap)
+    /// What a system may decline to serve.
+    fn reasons_against_layout(&self, reasons: &mut Reasons, layout: &Layout) {
+        let limits = &self.contract.limits;
+        let declined = layout.length > limits.longest(layout.family)
+            || (!limits.overlapping_ranges && layout.ranges_overlap)
             || !self.contract.families.contains(layout.family);
         if declined {
             reasons.push(Reason::may(Kind::Unsupported));
         }
         if declined || layout.allocatable.is_empty() {
             reasons.push(Reason::may(Kind::Invalid));
+        }
+    }
+
+    /// What an adapter may decline to pass on, before anybody looks whether it is well formed.
+    fn reasons_against_shape(&self, reasons: &mut Reasons, shape: &PoolShape) {
+        let Limits { gateway_required, exclusions, .. } = self.contract.limits;
+        if (gateway_required && shape.gateway.is_none()) || (!exclusions && !shape.exclude.is_empty()) {
+            reasons.push(Reason::may(Kind::Unsupported));
         }
     }
 }

@@ -118,6 +118,7 @@ impl Model {
             Kind::NotFound if self.last == Event::Restarted => Property::Durable,
             Kind::NotFound if self.last == Event::RolledBack => Property::Atomic,
             Kind::NotFound if self.last == Event::Advanced => Property::Expiring,
+            Kind::NotFound if matches!(operation, Operation::Release { .. }) => Property::Idempotent,
             Kind::NotFound => Property::Accounted,
             Kind::NotOwner => Property::Owned,
             _ => Property::Classified,

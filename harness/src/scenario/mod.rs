@@ -5,6 +5,8 @@
 //! one scenario serves every system whatever addresses it hands out. [`print`] and [`parse`] are
 //! its text form: `parse(print(x)) = x`.
 
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
 mod parse;
 mod print;
 mod spell;

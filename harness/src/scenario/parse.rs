@@ -357,10 +357,13 @@ impl<'a> Line<'a> {
     fn number<N: std::str::FromStr>(&mut self) -> Parsed<N> {
         self.skip_space();
         let start = self.at;
-        let digits = self.run(|byte| byte.is_ascii_digit() || byte == b'-' || byte == b'+');
-        digits.parse().map_err(|_| {
-            let range = std::any::type_name::<N>().to_owned();
-            self.error_at(start, format!("expected a whole decimal number that fits {range}"))
+        if matches!(self.peek(), Some(b'-' | b'+')) {
+            self.at += 1;
+        }
+        self.run(|byte| byte.is_ascii_digit());
+        self.content[start..self.at].parse().map_err(|_| {
+            let size = 8 * size_of::<N>();
+            self.error_at(start, format!("expected a whole decimal number of at most {size} bits"))
         })
     }
 

@@ -5,15 +5,18 @@
 //! to a candidate, are repeated until a whole round improves nothing:
 //!
 //! 1. drop chunks of steps, from half of them down to one;
-//! 2. drop pairs, because many calls only make sense together with another;
-//! 3. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
-//! 4. rename owners and pools to plain ones, and fewer;
-//! 5. shrink pools and move them to plain places.
+//! 2. drop steps that others refer to, with a stand-in put into those;
+//! 3. drop pairs, because many calls only make sense together with another;
+//! 4. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
+//! 5. rename owners and pools to plain ones, and fewer;
+//! 6. shrink pools and move them to plain places.
 //!
 //! A candidate is proposed only when it is simpler by [`complexity`], a well-founded order, so the
 //! loop ends whatever the answers are. To add a pass: a function and a line in [`PASSES`].
 
 mod passes;
+
+pub use passes::with_small_pools;
 
 use crate::address::parse_prefix;
 use crate::operation::Operation;
@@ -41,8 +44,14 @@ enum Offer {
 
 type Pass = fn(&Scenario, usize) -> Offer;
 
-const PASSES: [Pass; 5] =
-    [passes::drop_chunk, passes::drop_pair, passes::simplify_step, passes::rename, passes::shrink_pool];
+const PASSES: [Pass; 6] = [
+    passes::drop_chunk,
+    passes::drop_and_inline,
+    passes::drop_pair,
+    passes::simplify_step,
+    passes::rename,
+    passes::shrink_pool,
+];
 
 /// Fewer steps come first, then smaller pools, then a shorter text, then the text itself.
 type Complexity = (usize, u64, usize, String);
@@ -144,7 +153,8 @@ mod tests {
 
     #[test]
     fn two_steps_that_need_each_other_are_found_together() {
-        let has = |scenario: &Scenario, wanted: fn(&Step) -> bool| scenario.steps.iter().filter(|step| wanted(step)).count();
+        let has =
+            |scenario: &Scenario, wanted: fn(&Step) -> bool| scenario.steps.iter().filter(|step| wanted(step)).count();
         let begins = |step: &Step| matches!(step, Step::Call(Operation::Begin));
         let commits = |step: &Step| matches!(step, Step::Call(Operation::Commit));
         // Fails only while begins and commits are as many, and there is an allocation.

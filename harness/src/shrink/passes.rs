@@ -40,6 +40,55 @@ pub(super) fn drop_pair(best: &Scenario, cursor: usize) -> Offer {
     Offer::Candidate(best.without(|index| index == first || index == second))
 }
 
+/// Places that stand in for what a dropped step was granted.
+const STAND_INS: [i64; 4] = [0, 1, 2, -2];
+
+/// Leaves out a step that others refer to, and puts into them what it probably gave: a place in the
+/// pool, the call itself, the length of its lease.
+pub(super) fn drop_and_inline(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    let (dropped, stand_in) = (cursor / STAND_INS.len(), STAND_INS[cursor % STAND_INS.len()]);
+    if dropped >= count {
+        return Offer::End;
+    }
+    let mut inlined = best.clone();
+    let step = &best.steps[dropped];
+    let mut is_needed = false;
+    for other in &mut inlined.steps[dropped + 1..] {
+        if other.references().any(|reference| *reference as usize == dropped) {
+            is_needed = true;
+            inline(other, step, stand_in);
+        }
+    }
+    if !is_needed {
+        return Offer::Nothing;
+    }
+    Offer::Candidate(inlined.without(|index| index == dropped))
+}
+
+/// Makes `step`, which refers to `dropped`, stand by itself.
+fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
+    match step {
+        Step::Replay { .. } => *step = dropped.clone(),
+        Step::AdvanceTo { offset_ms, .. } => {
+            let ttl_ms = match dropped {
+                Step::Call(Operation::Allocate { ttl_ms, .. }) | Step::Fill { ttl_ms, .. } => ttl_ms.unwrap_or(0),
+                Step::Call(Operation::Renew { ttl_ms, .. }) => *ttl_ms,
+                _ => 0,
+            };
+            *step = Step::Call(Operation::Advance { ms: ttl_ms.saturating_add_signed(*offset_ms) });
+        }
+        Step::Call(operation) => {
+            for operand in operation.addresses_mut() {
+                if let Operand::Granted(_, spelling) = operand {
+                    *operand = Operand::Nth(stand_in, *spelling);
+                }
+            }
+        }
+        Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
+    }
+}
+
 /// Replaces one step by a simpler one.
 pub(super) fn simplify_step(best: &Scenario, cursor: usize) -> Offer {
     let mut before = 0;
@@ -85,7 +134,8 @@ fn simpler_operations(operation: &Operation<Operand>) -> Vec<Operation<Operand>>
         }
         Operation::Allocate { owner, requests, ttl_ms } => {
             let allocate = |requests, ttl_ms| Operation::Allocate { owner: owner.clone(), requests, ttl_ms };
-            let mut simpler: Vec<_> = simpler_ttls(*ttl_ms).into_iter().map(|ttl| allocate(requests.clone(), ttl)).collect();
+            let mut simpler: Vec<_> =
+                simpler_ttls(*ttl_ms).into_iter().map(|ttl| allocate(requests.clone(), ttl)).collect();
             for index in 0..requests.len() {
                 let mut fewer = requests.clone();
                 fewer.remove(index);
@@ -97,15 +147,21 @@ fn simpler_operations(operation: &Operation<Operand>) -> Vec<Operation<Operand>>
             simpler
         }
         Operation::Renew { pool, address, owner, ttl_ms } => {
-            let renew = |ttl_ms| Operation::Renew { pool: pool.clone(), address: address.clone(), owner: owner.clone(), ttl_ms };
+            let renew = |ttl_ms| Operation::Renew {
+                pool: pool.clone(),
+                address: address.clone(),
+                owner: owner.clone(),
+                ttl_ms,
+            };
             simpler_numbers(*ttl_ms).into_iter().map(renew).collect()
         }
         Operation::List { pool: Some(_) } => vec![Operation::List { pool: None }],
         Operation::Advance { ms } => simpler_numbers(*ms).into_iter().map(|ms| Operation::Advance { ms }).collect(),
         // A cut line might become a request; only a run of one byte stays what it is.
-        Operation::Raw { line } if line.windows(2).all(|pair| pair[0] == pair[1]) => {
-            simpler_numbers(line.len() as u64).into_iter().map(|length| Operation::Raw { line: line[..length as usize].into() }).collect()
-        }
+        Operation::Raw { line } if line.windows(2).all(|pair| pair[0] == pair[1]) => simpler_numbers(line.len() as u64)
+            .into_iter()
+            .map(|length| Operation::Raw { line: line[..length as usize].into() })
+            .collect(),
         _ => Vec::new(),
     };
     found.extend(plainer_addresses(operation));
@@ -132,7 +188,9 @@ fn plainer_addresses(operation: &Operation<Operand>) -> Vec<Operation<Operand>> 
 fn simpler_operands(operand: &Operand) -> Vec<Operand> {
     match operand {
         Operand::Literal(address) if address.is_empty() => Vec::new(),
-        Operand::Literal(_) => vec![Operand::Nth(0, Spelling::Plain), Operand::Nth(1, Spelling::Plain), Operand::Literal(text(""))],
+        Operand::Literal(_) => {
+            vec![Operand::Nth(0, Spelling::Plain), Operand::Nth(1, Spelling::Plain), Operand::Literal(text(""))]
+        }
         Operand::Granted(grant, spelling) if *spelling != Spelling::Plain => {
             vec![Operand::Granted(*grant, Spelling::Plain)]
         }
@@ -278,7 +336,25 @@ fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
     let places: Vec<_> = here.chain(plain.iter().filter_map(|place| parse_address(place))).collect();
     let lengths = [bits, bits - 1, bits - 2, bits - 3, bits - 4, length.saturating_add(1), length];
     let shorter = lengths.into_iter().filter(|new| (length..=bits).contains(new));
-    shorter.flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok())).map(|net| net.trunc()).collect()
+    shorter
+        .flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok()))
+        .map(|net| net.trunc())
+        .collect()
+}
+
+/// The same scenario with every prefix of more than 256 addresses cut to that many, or `None` where
+/// there is none so large.
+pub fn with_small_pools(scenario: &Scenario) -> Option<Scenario> {
+    let created = scenario.steps.iter().filter_map(|step| match step {
+        Step::Call(Operation::CreatePool { prefix, .. }) => parse_prefix(prefix),
+        _ => None,
+    });
+    let large: Vec<IpNet> = created.filter(|prefix| prefix.max_prefix_len() - prefix.prefix_len() > 8).collect();
+    let cut = |smaller: Scenario, old: &IpNet| match IpNet::new(old.network(), old.max_prefix_len() - 8) {
+        Ok(new) => moved_pool(&smaller, *old, new),
+        Err(_) => smaller,
+    };
+    (!large.is_empty()).then(|| large.iter().fold(scenario.clone(), cut))
 }
 
 /// Moves every address text within `old` to the same distance from the nearer end of `new`.

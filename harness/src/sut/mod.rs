@@ -57,6 +57,20 @@ pub trait Sut {
         Ok(())
     }
 
+    /// Ends this instance of the system; the next `reset` starts another one. For systems whose
+    /// random choice must differ from instance to instance.
+    fn forget(&mut self) {}
+
+    /// Does the system run outside this process? Then its calls are slow enough to be timed.
+    fn is_outside(&self) -> bool {
+        false
+    }
+
+    /// How many files it has open, where that can be counted.
+    fn open_files(&self) -> Option<usize> {
+        None
+    }
+
     /// The end of what the system wrote for people, to be shown with a violation.
     fn diagnostics(&self) -> String {
         String::new()

@@ -1,13 +1,13 @@
 //! The reference allocator behind the protocol's operations; shared by `memory` and `sqlite`.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    AddressRange, Allocator, Error, ErrorKind, PoolShape as Shape, PoolSpec, Request as Wanted, parse_address, parse_prefix,
+    AddressRange, Allocator, Error, ErrorKind, PoolShape as Shape, PoolSpec, Request as Wanted, parse_address,
+    parse_prefix,
 };
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::address::Grant;
 use crate::contract::{Clock, Contract, Methods};
@@ -22,7 +22,7 @@ pub(super) fn contract(durable: bool) -> Contract {
 
 /// One call on the allocator.
 pub(super) fn call<S: Store>(allocator: &mut Allocator<S>, operation: &Operation) -> Response {
-    answer(allocator, operation).map_err(|error| Refusal { kind: kind(error.kind()), message: message(&error) })
+    answer(allocator, operation).map_err(|error| Refusal { kind: kind(error.kind()), message: error.text().into() })
 }
 
 fn answer<S: Store>(allocator: &mut Allocator<S>, operation: &Operation) -> Result<Answer, Error> {
@@ -35,7 +35,9 @@ fn answer<S: Store>(allocator: &mut Allocator<S>, operation: &Operation) -> Resu
         Operation::DeletePool { pool } => allocator.delete_pool(pool),
         Operation::Allocate { owner, requests, ttl_ms } => return allocate(allocator, owner, requests, *ttl_ms),
         Operation::Release { owner: None, .. } => return Err(Error::Invalid("the owner is missing")),
-        Operation::Release { pool, address, owner: Some(owner) } => allocator.release(pool, read_address(address)?, owner),
+        Operation::Release { pool, address, owner: Some(owner) } => {
+            allocator.release(pool, read_address(address)?, owner)
+        }
         Operation::ReleaseOwner { owner } => {
             let released = allocator.release_owner(owner)?.into_iter();
             return Ok(Answer::Released(released.map(|one| (one.pool, Grant::Address(one.address))).collect()));
@@ -77,7 +79,10 @@ fn allocate<S: Store>(
     });
     let wanted: SmallVec<[Wanted<'_>; 2]> = wanted.collect::<Result<_, Error>>()?;
     let granted = allocator.allocate(owner, &wanted, ttl_ms)?;
-    let grants = granted.addresses.into_iter().map(Grant::Address).collect();
+    let grants = match *granted.addresses {
+        [address] => smallvec![Grant::Address(address)],
+        ref several => several.iter().copied().map(Grant::Address).collect(),
+    };
     Ok(Answer::Granted { grants, expires_ms: granted.expires_ms })
 }
 
@@ -121,15 +126,5 @@ fn kind(kind: ErrorKind) -> Kind {
         ErrorKind::UnknownOutcome => Kind::UnknownOutcome,
         ErrorKind::Unsupported => Kind::Unsupported,
         _ => Kind::Unlisted,
-    }
-}
-
-/// The error's text; without a copy where it is a constant, because refusals come by the million.
-fn message(error: &Error) -> Cow<'static, str> {
-    match error {
-        Error::Invalid(text) | Error::Conflict(text) | Error::NotFound(text) | Error::Unsupported(text) => {
-            Cow::Borrowed(text)
-        }
-        other => Cow::Owned(other.to_string()),
     }
 }

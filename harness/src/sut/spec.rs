@@ -97,6 +97,6 @@ fn cni(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
         None | Some("") => {
             Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned()))
         }
-        Some(plugin) => Ok(Box::new(super::cni::Cni::new(plugin.into())?)),
+        Some(path) => Ok(Box::new(super::cni::Cni::new(path.into())?)),
     }
 }

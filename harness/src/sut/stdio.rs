@@ -152,8 +152,25 @@ impl Sut for Stdio {
         if !self.can_reset() {
             return self.channel.shut_down();
         }
-        self.untouched = self.reset_in_place()?.is_ok();
+        if let Err(refusal) = self.reset_in_place()? {
+            let message = format!("`reset` was refused as `{}`: {}", refusal.kind, refusal.message);
+            return Err(Failure::Misbehaved(Violation::new(Property::Classified, message)));
+        }
+        self.untouched = true;
         Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.untouched = false;
+        self.channel.end();
+    }
+
+    fn is_outside(&self) -> bool {
+        true
+    }
+
+    fn open_files(&self) -> Option<usize> {
+        self.channel.process.as_ref()?.open_files()
     }
 
     fn diagnostics(&self) -> String {

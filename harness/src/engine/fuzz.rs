@@ -1,0 +1,67 @@
+//! The part of a fuzz target that is not glue: bytes in, judgement out, and mutation by steps.
+//!
+//! Inputs are scenario texts, the same as everywhere: a find is replayed as it is. Bytes that are no
+//! scenario are not worth keeping. Mutation works on steps, because mutated text rarely parses.
+
+use fastrand::Rng;
+
+use super::examine::Examiner;
+use crate::generate::Generator;
+use crate::scenario::{Scenario, parse};
+use crate::sut::{Failure, Sut};
+
+/// A system under a fuzzer.
+pub struct Target {
+    sut: Box<dyn Sut>,
+    examiner: Examiner,
+}
+
+impl Target {
+    /// Puts a system under the fuzzer.
+    pub fn new(sut: impl Sut + 'static) -> Target {
+        let sut: Box<dyn Sut> = Box::new(sut);
+        Target { examiner: Examiner::sparing(sut.as_ref()), sut }
+    }
+
+    /// Runs the input if it is a scenario; says whether it is.
+    ///
+    /// # Panics
+    ///
+    /// When a property is broken, so that the fuzzer keeps the input; and when the harness itself
+    /// cannot go on.
+    pub fn run(&mut self, input: &[u8]) -> bool {
+        let Some(scenario) = read(input) else { return false };
+        match self.examiner.examine(self.sut.as_mut(), &scenario) {
+            Ok(run) => match run.finding {
+                None => true,
+                Some(finding) => panic!("{}\nin\n{scenario}", finding.violation),
+            },
+            Err(Failure::Interrupted) => true,
+            Err(failure) => panic!("cannot go on: {failure}"),
+        }
+    }
+
+    /// Changes the first `size` bytes of `data` into another scenario; gives the new size, at most
+    /// the length of `data`. Deterministic in `seed`.
+    pub fn mutate(&self, data: &mut [u8], size: usize, seed: u32) -> usize {
+        let mut rng = Rng::with_seed(u64::from(seed));
+        let generator = Generator::new(self.sut.contract());
+        let current = data.get(..size).and_then(read).unwrap_or_default();
+        let mut changed = generator.mutate(&current, &mut rng);
+        loop {
+            let text = changed.to_string();
+            if let Some(place) = data.get_mut(..text.len()) {
+                place.copy_from_slice(text.as_bytes());
+                return text.len();
+            }
+            if changed.steps.is_empty() {
+                return size.min(data.len());
+            }
+            changed.steps.truncate(changed.steps.len() / 2);
+        }
+    }
+}
+
+fn read(input: &[u8]) -> Option<Scenario> {
+    parse(std::str::from_utf8(input).ok()?).ok()
+}
