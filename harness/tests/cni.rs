@@ -130,9 +130,11 @@ fn host_local_judges_pools_and_the_adapter_what_it_cannot() {
     assert_eq!(kind(system, &pool("p0", "10.1.0.0/24", "10.1.0.1", &[])), Kind::Conflict);
     assert_eq!(kind(system, &pool("p1", "10.0.0.128/25", "10.0.0.129", &[])), Kind::Conflict);
     assert_eq!(kind(system, &pool("", "10.1.0.0/24", "10.1.0.1", &[])), Kind::Invalid);
-    let without_gateway =
-        Operation::CreatePool { pool: text("p1"), prefix: text("10.1.0.0/24"), shape: PoolShape::default() };
-    assert_eq!(kind(system, &without_gateway), Kind::Unsupported);
+    for (prefix, expected) in [("10.1.0.0/24", Kind::Unsupported), ("fd09::/129", Kind::Invalid)] {
+        let shape = PoolShape::default();
+        let without_gateway = Operation::CreatePool { pool: text("p1"), prefix: text(prefix), shape };
+        assert_eq!(kind(system, &without_gateway), expected);
+    }
 }
 
 #[test]

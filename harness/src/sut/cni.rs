@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Failure, Sut};
-use crate::address::{Family, Grant, Span, number, parse_address, parse_prefix, parse_range};
+use crate::address::{Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::contract::{Contract, Limits, ReleaseUnknown};
 use crate::operation::{
     Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
@@ -135,7 +135,13 @@ impl Cni {
             return refuse(Kind::Invalid, "the name of the pool is malformed");
         }
         let (Some(gateway), true) = (&shape.gateway, shape.exclude.is_empty()) else {
-            return refuse(Kind::Unsupported, "CNI pools have a gateway and no exclusions");
+            // Not to be said in CNI, so the plugin cannot be asked; malformed stays malformed.
+            return match parse_prefix(prefix) {
+                Some(prefix) if is_within(prefix, shape) => {
+                    refuse(Kind::Unsupported, "CNI pools have a gateway and no exclusions")
+                }
+                _ => refuse(Kind::Invalid, "the pool is malformed"),
+            };
         };
         let range_set = range_set(prefix, shape, gateway);
         // Deleting what never was changes nothing but makes the plugin judge the configuration.
@@ -454,7 +460,9 @@ fn is_within(prefix: IpNet, shape: &PoolShape) -> bool {
     let (family, span) = (Family::of(prefix.addr()), Span::of_prefix(prefix));
     let within = |range: Option<(Family, Span)>| range.is_some_and(|(of, range)| of == family && span.covers(range));
     let gateway = shape.gateway.as_deref().map(|gateway| parse_range(gateway, gateway));
-    gateway.is_none_or(within) && shape.ranges.iter().all(|(first, last)| within(parse_range(first, last)))
+    gateway.is_none_or(within)
+        && shape.ranges.iter().all(|(first, last)| within(parse_range(first, last)))
+        && shape.exclude.iter().all(|what| within(parse_exclusion(what)))
 }
 
 /// The ranges of a pool for CNI. Well-formed ones lose the edges of the prefix: host-local spares

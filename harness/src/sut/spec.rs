@@ -13,8 +13,10 @@ pub struct Form {
     /// One line on what it is.
     pub help: &'static str,
     /// Starts it, given what comes after the colon.
-    start: fn(Option<&str>) -> Result<Box<dyn Sut>, Failure>,
+    start: Start,
 }
+
+type Start = fn(Option<&str>) -> Result<Box<dyn Sut>, Failure>;
 
 /// Every way to name a system.
 pub const FORMS: &[Form] = &[
@@ -51,6 +53,7 @@ pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
     };
     match FORMS.iter().find(|form| form.name == name) {
         Some(form) => (form.start)(rest),
+        None if name == "mutant" => Err(Failure::Unable("mutants are not there yet".to_owned())),
         None => {
             let forms: Vec<&str> = FORMS.iter().map(|form| form.form).collect();
             Err(Failure::Unable(format!("there is no system `{text}`; a system is one of {}", forms.join(", "))))

@@ -125,7 +125,7 @@ impl Sut for Stdio {
         if let Operation::Raw { line } = operation
             && line.contains(&b'\n')
         {
-            let message = "a raw line with a newline in it is several lines; it was not sent".to_owned();
+            let message = "a raw line with a newline in it is several lines; it was not sent";
             return Ok(Err(Refusal { kind: Kind::Invalid, message: message.into() }));
         }
         self.untouched = false;
