@@ -220,6 +220,8 @@ pub enum Clock {
 pub struct Limits {
     /// Prefixes longer than this are refused as `invalid` or `unsupported`, IPv4 then IPv6.
     pub longest_prefix: [u8; 2],
+    /// IPv6 pools may lie where IPv4 is mapped into IPv6: `::ffff:0:0/96`.
+    pub mapped_pools: bool,
     /// A pool must name its gateway.
     pub gateway_required: bool,
     /// Pools may have exclusions.
@@ -239,6 +241,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             longest_prefix: [32, 128],
+            mapped_pools: true,
             gateway_required: false,
             exclusions: true,
             overlapping_ranges: true,

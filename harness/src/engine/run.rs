@@ -136,7 +136,13 @@ impl Runner {
     /// A runner for systems with the contract of this one.
     pub fn new(sut: &dyn Sut) -> Runner {
         panics::capture();
-        Runner { model: Model::new(sut.contract().clone()), traces: Vec::new(), is_timing: sut.is_outside(), reset_audit_period: 1, runs: 0 }
+        Runner {
+            model: Model::new(sut.contract().clone()),
+            traces: Vec::new(),
+            is_timing: sut.is_outside(),
+            reset_audit_period: 1,
+            runs: 0,
+        }
     }
 
     /// The same runner, which looks only after every 16th scenario whether a reset leads back to the

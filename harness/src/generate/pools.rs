@@ -4,7 +4,7 @@
 use fastrand::Rng;
 
 use super::{chance, names, pick};
-use crate::address::{Family, Span};
+use crate::address::{Family, MAPPED, Span};
 use crate::contract::Contract;
 use crate::operation::{PoolShape, Text};
 use crate::scenario::text;
@@ -48,7 +48,10 @@ pub(super) fn draw(contract: &Contract, rng: &mut Rng) -> Vec<DrawnPool> {
 fn one(contract: &Contract, name: Text, rng: &mut Rng) -> DrawnPool {
     let families: Vec<Family> = Family::ALL.into_iter().filter(|family| contract.families.contains(*family)).collect();
     let family = *pick(&families, rng);
-    let (first, length) = prefix(family, contract.limits.longest(family), rng);
+    let (mut first, length) = prefix(family, contract.limits.longest(family), rng);
+    if family == Family::V6 && MAPPED.contains(first) && !contract.limits.mapped_pools {
+        first = PLACES_V6[0];
+    }
     let host_bits = family.bits() - length;
     let last = if host_bits >= 128 { u128::MAX } else { first | ((1 << host_bits) - 1) };
     let prefix = Span { first, last };

@@ -220,13 +220,18 @@ impl<'a> Drawn<'a> {
             0 | 1 => pool.prefix.first.wrapping_sub(1),
             2 | 3 => pool.prefix.last.wrapping_add(1),
             4 => {
-                return text(*pick(
+                return text(pick::<&str>(
                     &["", "a", "0", "10.0.0", "10.0.0.256", "::g", "1:2:3:4:5:6:7:8:9", ":", "0x0a.0.0.1"],
                     rng,
                 ));
             }
             5 => return text(&format!("{}/{}", pool.family.address(pool.prefix.first), pool.family.bits())),
-            6 => return text(*pick(&["127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1"], rng)),
+            6 => {
+                return text(pick::<&str>(
+                    &["127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1"],
+                    rng,
+                ));
+            }
             _ => pools::place_within(self.pool(self.pool_index(rng)).prefix, rng),
         };
         text(&pool.family.address(number).to_string())
@@ -419,7 +424,7 @@ impl<'a> Drawn<'a> {
         let (first, last) = (pool.family.address(pool.prefix.first), pool.family.address(pool.prefix.last));
         let mut prefix = pool.prefix_text.clone();
         match rng.u8(..6) {
-            0 | 1 => (prefix, shape) = (text(*pick(&PREFIXES, rng)), PoolShape::default()),
+            0 | 1 => (prefix, shape) = (text(pick::<&str>(&PREFIXES, rng)), PoolShape::default()),
             2 if first != last => shape.ranges.push((text(&last.to_string()), text(&first.to_string()))),
             3 => shape.ranges.push((text(""), text(&last.to_string()))),
             4 => shape.gateway = Some(self.foreign_address(self.pool_index(rng), rng)),

@@ -4,6 +4,7 @@ use super::layout::Layout;
 use super::pool::{Freed, Held, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
+use crate::address::{Family, MAPPED};
 use crate::contract::Limits;
 use crate::operation::{Kind, Operation, PoolShape, Response, Text};
 use crate::property::{Property, Violation};
@@ -140,6 +141,7 @@ impl Model {
         let limits = &self.contract.limits;
         let declined = layout.length > limits.longest(layout.family)
             || (!limits.overlapping_ranges && layout.ranges_overlap)
+            || (!limits.mapped_pools && layout.family == Family::V6 && MAPPED.overlaps(layout.prefix))
             || !self.contract.families.contains(layout.family);
         if declined {
             reasons.push(Reason::may(Kind::Unsupported));

@@ -416,6 +416,8 @@ fn contract(plugin: &Plugin) -> Contract {
         limits: Limits {
             // "Network … too small to allocate from" beyond these.
             longest_prefix: [30, 126],
+            // "IPNet IP and Mask version mismatch": plugins in Go take such an address for IPv4.
+            mapped_pools: false,
             // It takes the first address where none is named.
             gateway_required: true,
             // Its configuration has none.
