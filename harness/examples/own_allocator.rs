@@ -51,7 +51,10 @@ impl Mine {
         match self.held.get(&key) {
             None => Err(refusal(Kind::NotFound, "nobody holds it")),
             Some(holder) if holder != owner => Err(refusal(Kind::NotOwner, "somebody else holds it")),
-            Some(_) => Ok(drop(self.held.remove(&key))),
+            Some(_) => {
+                self.held.remove(&key);
+                Ok(())
+            }
         }
     }
 }

@@ -1,0 +1,28 @@
+//! What the README shows is what is there.
+
+const README: &str = include_str!("../../README.md");
+
+#[test]
+fn the_python_example_is_the_tested_server() {
+    let server = include_str!("../../suts/python/minimal.py");
+    assert!(README.contains(&format!("```python\n{server}```")), "README.md shows another minimal.py");
+}
+
+#[test]
+fn the_rust_example_is_an_excerpt() {
+    let example = include_str!("../examples/own_allocator.rs");
+    let shown = README.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    for line in shown.lines().map(|line| line.split("//").next().unwrap_or(line).trim()) {
+        assert!(example.contains(line), "not in own_allocator.rs: {line}");
+    }
+}
+
+#[test]
+fn every_file_that_is_linked_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let links: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() > 5);
+    for link in links {
+        assert!(root.join(link).exists(), "{link}");
+    }
+}
