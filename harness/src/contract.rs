@@ -142,6 +142,11 @@ impl Families {
         }
     }
 
+    /// Are both?
+    pub fn is_both(self) -> bool {
+        self.v4 && self.v6
+    }
+
     /// Only this family.
     pub fn only(family: Family) -> Families {
         Families { v4: family == Family::V4, v6: family == Family::V6 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use smallvec::smallvec;
 
 use super::panics;
-use crate::address::Grant;
+use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Repeat};
 use crate::interrupt;
 use crate::model::Model;
@@ -282,9 +282,8 @@ impl Pass<'_> {
             Operation::Allocate { requests, .. } if !contract.limits.pool_twice && asks_a_pool_twice(requests) => {
                 Some("the adapter cannot ask one pool twice in a call")
             }
-            Operation::CreatePool { prefix, .. } => {
-                let family =
-                    crate::address::parse_prefix(prefix).map(|prefix| crate::address::Family::of(prefix.network()));
+            Operation::CreatePool { prefix, .. } if !contract.families.is_both() => {
+                let family = parse_prefix(prefix).map(|prefix| Family::of(prefix.network()));
                 let unserved = family.is_some_and(|family| !contract.families.contains(family));
                 unserved.then_some("the system does not serve this address family")
             }

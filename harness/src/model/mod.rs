@@ -350,27 +350,33 @@ impl Model {
 
     /// The text of a refusal is for the caller's eyes.
     fn judge_text(&mut self, operation: &Operation, refusal: &Refusal) -> Result<(), Violation> {
-        let message: &str = &refusal.message;
-        let sent = || operation.to_string();
-        // Systems of this process refuse by the million, with a handful of constants.
-        let constant = match refusal.message {
-            Cow::Borrowed(text) => Some((text.as_ptr().addr(), text.len())),
-            Cow::Owned(_) => None,
-        };
-        if constant.is_some_and(|constant| self.discreet.contains(&constant)) {
-            // It was looked through before.
-        } else if discreet::insides(message, &[]).is_none() {
-            self.discreet.extend(constant);
-        } else if let Some((pattern, what)) = discreet::insides(message, &[&sent()]) {
-            let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
-            return Err(Violation::new(Property::Discreet, message));
+        match refusal.message {
+            // Systems of this process refuse by the million, with a handful of constants. Those are
+            // looked through once; and they name nobody.
+            Cow::Borrowed(text) => {
+                let constant = (text.as_ptr().addr(), text.len());
+                if !self.discreet.contains(&constant) {
+                    check_for_insides(operation, text)?;
+                    self.discreet.insert(constant);
+                }
+                Ok(())
+            }
+            Cow::Owned(ref text) => {
+                check_for_insides(operation, text)?;
+                self.check_for_owners(operation, text)
+            }
         }
-        let betrayed = |owner: &&Text| message.contains(&***owner);
-        if let Some(owner) = self.owners.iter().find(|owner| betrayed(owner) && !mentions(operation, owner)) {
-            let message = format!("the text of `{operation}`'s refusal names another owner, {owner:?}: {message}");
-            return Err(Violation::new(Property::Discreet, message));
+    }
+
+    fn check_for_owners(&self, operation: &Operation, message: &str) -> Result<(), Violation> {
+        let betrayed = |owner: &&Text| message.contains(&***owner) && !mentions(operation, owner);
+        match self.owners.iter().find(betrayed) {
+            None => Ok(()),
+            Some(owner) => {
+                let message = format!("the text of `{operation}`'s refusal names another owner, {owner:?}: {message}");
+                Err(Violation::new(Property::Discreet, message))
+            }
         }
-        Ok(())
     }
 
     fn meet_owner(&mut self, owner: &Text) {
@@ -379,6 +385,16 @@ impl Model {
             self.owners.push(owner.clone());
         }
     }
+}
+
+fn check_for_insides(operation: &Operation, message: &str) -> Result<(), Violation> {
+    if discreet::insides(message, &[]).is_none() {
+        return Ok(());
+    }
+    // What the caller itself sent may come back.
+    let Some((pattern, what)) = discreet::insides(message, &[&operation.to_string()]) else { return Ok(()) };
+    let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
+    Err(Violation::new(Property::Discreet, message))
 }
 
 /// Shorter names of owners turn up in texts by chance.

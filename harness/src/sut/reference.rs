@@ -69,15 +69,15 @@ fn allocate<S: Store>(
     requests: &[Request],
     ttl_ms: Option<u64>,
 ) -> Result<Answer, Error> {
-    let wanted = requests.iter().map(|request| {
+    let mut wanted: SmallVec<[Wanted<'_>; 2]> = SmallVec::new();
+    for request in requests {
         let address = match &request.want {
             Want::Any => None,
             Want::Named(address) => Some(read_address(address)?),
             Want::Block(_) => return Err(Error::Unsupported("there are no blocks")),
         };
-        Ok(Wanted { pool: &request.pool, address })
-    });
-    let wanted: SmallVec<[Wanted<'_>; 2]> = wanted.collect::<Result<_, Error>>()?;
+        wanted.push(Wanted { pool: &request.pool, address });
+    }
     let granted = allocator.allocate(owner, &wanted, ttl_ms)?;
     let grants = match *granted.addresses {
         [address] => smallvec![Grant::Address(address)],
