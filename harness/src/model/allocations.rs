@@ -257,7 +257,8 @@ impl Model {
         before: &[(Text, Grant)],
     ) -> Result<Option<Expiry>, Violation> {
         if self.contract.clock == Clock::None {
-            return Ok(None);
+            let untimely = format!("`{operation}` was granted with an end, although there are no leases");
+            return told_ms.map_or(Ok(None), |_| Err(Violation::new(Property::Expiring, untimely)));
         }
         let held_end = before
             .first()
