@@ -257,7 +257,8 @@ impl Model {
         before: &[(Text, Grant)],
     ) -> Result<Option<Expiry>, Violation> {
         if self.contract.clock == Clock::None {
-            return Ok(None);
+            let untimely = format!("`{operation}` was granted with an end, although there are no leases");
+            return told_ms.map_or(Ok(None), |_| Err(Violation::new(Property::Expiring, untimely)));
         }
         let held_end = before
             .first()
@@ -350,12 +351,9 @@ impl Model {
         let held = self.find_held(&mut reasons, pool, address, Property::Owned, lenient);
         if let (Some(held), Some(owner)) = (&held, owner)
             && held.owner != *owner
+            && self.contract.release_by == ReleaseBy::Owner
         {
-            let why = "somebody else holds it";
-            reasons.push(match self.contract.release_by {
-                ReleaseBy::Owner => Reason::must(Kind::NotOwner, Property::Owned, why),
-                ReleaseBy::Anyone => Reason::may(Kind::NotOwner),
-            });
+            reasons.push(Reason::must(Kind::NotOwner, Property::Owned, "somebody else holds it"));
         }
         if !self.contract.limits.partial_release {
             reasons.push(Reason::may(Kind::Unsupported));

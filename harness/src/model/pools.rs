@@ -4,7 +4,7 @@ use super::layout::Layout;
 use super::pool::{Freed, Held, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
-use crate::address::{Family, MAPPED};
+use crate::address::{Family, MAPPED, Span, parse_prefix};
 use crate::contract::Limits;
 use crate::operation::{Kind, Operation, PoolShape, Response, Text};
 use crate::property::{Property, Violation};
@@ -25,7 +25,10 @@ impl Model {
         }
         let layout = Layout::read(prefix, shape, self.contract.reserves_edges);
         match &layout {
-            Err(why) => reasons.push(Reason::must(Kind::Invalid, Property::Contained, why)),
+            Err(why) => {
+                reasons.push(Reason::must(Kind::Invalid, Property::Contained, why));
+                self.reason_against_overlapping_prefix(&mut reasons, prefix);
+            }
             Ok(layout) => {
                 self.reasons_against_overlap(&mut reasons, name, layout);
                 self.reasons_against_layout(&mut reasons, layout);
@@ -133,6 +136,16 @@ impl Model {
             } else if other.layout.prefix.overlaps(layout.prefix) {
                 reasons.push(Reason::may(Kind::Conflict));
             }
+        }
+    }
+
+    /// `conflict` is right as well where the shape is malformed but the prefix overlaps another pool's.
+    fn reason_against_overlapping_prefix(&self, reasons: &mut Reasons, prefix: &str) {
+        let Some(prefix) = parse_prefix(prefix) else { return };
+        let (family, span) = (Family::of(prefix.network()), Span::of_prefix(prefix));
+        let overlaps = |pool: &Pool| pool.layout.family == family && pool.layout.prefix.overlaps(span);
+        if self.contract.disjoint_pools && self.state.pools.values().any(overlaps) {
+            reasons.push(Reason::may(Kind::Conflict));
         }
     }
 

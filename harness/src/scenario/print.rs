@@ -137,7 +137,9 @@ pub(super) fn is_name_byte(byte: u8) -> bool {
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if is_bare_name(self.0) { f.write_str(self.0) } else { Quoted(self.0.as_bytes()).fmt(f) }
+        // A bare `ttl` behind an owner begins a lease.
+        let bare = is_bare_name(self.0) && self.0 != "ttl";
+        if bare { f.write_str(self.0) } else { Quoted(self.0.as_bytes()).fmt(f) }
     }
 }
 
