@@ -38,6 +38,8 @@ pub struct Run {
     pub finding: Option<Finding>,
     /// Calls that were judged.
     pub operations: u64,
+    /// Those of them that were not refused.
+    pub accepted: u64,
     /// Steps that were not run.
     pub skipped: u64,
     /// What the system chose where it had a choice, in order.
@@ -324,7 +326,10 @@ impl Pass<'_> {
         self.watch.answered(&Judged { step: self.at, operation: call, response: &response, allowed, violation });
         judged?;
         match &response {
-            Ok(answer) => self.note_choices(call, answer),
+            Ok(answer) => {
+                self.run.accepted += 1;
+                self.note_choices(call, answer);
+            }
             Err(_) => self.watch_open_files(call)?,
         }
         Ok(response)

@@ -349,11 +349,17 @@ impl Model {
             None => {}
         }
         let held = self.find_held(&mut reasons, pool, address, Property::Owned, lenient);
+        // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5. Where anything may
+        // be released, `done` may mean that the address was released, or that no such block is held.
+        let is_vague = lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         if let (Some(held), Some(owner)) = (&held, owner)
             && held.owner != *owner
             && self.contract.release_by == ReleaseBy::Owner
         {
-            reasons.push(Reason::must(Kind::NotOwner, Property::Owned, "somebody else holds it"));
+            reasons.push(match is_vague {
+                false => Reason::must(Kind::NotOwner, Property::Owned, "somebody else holds it"),
+                true => Reason::may(Kind::NotOwner),
+            });
         }
         if !self.contract.limits.partial_release {
             reasons.push(Reason::may(Kind::Unsupported));
@@ -362,9 +368,7 @@ impl Model {
             return Ok(());
         }
         self.expect_done(operation, response)?;
-        // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5; where anything may
-        // be released, the answer does not say either.
-        self.uncertain |= lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
+        self.uncertain |= is_vague;
         if let (Some(held), Some(pool)) = (held, self.state.pools.get_mut(pool)) {
             pool.remove(held.grant.span().first);
             pool.freed = Freed::Released;
