@@ -1,4 +1,45 @@
-//! Poolproof: fuzzing and property testing for allocators of IP addresses.
+//! Poolproof: fuzzing and property testing for allocators of IP addresses and prefixes.
+//!
+//! Implement [`sut::Sut`] for an allocator and let an engine draw scenarios, run them, judge every
+//! answer, and shrink what fails:
+//!
+//! ```
+//! use poolproof::engine::{Silent, check::{Budget, Options, check}};
+//! use poolproof::property::Verdict;
+//! use poolproof::sut::memory::Memory;
+//!
+//! let options = Options {
+//!     sut: "memory".to_owned(),
+//!     budget: Budget::Runs(2_000),
+//!     seed: 7,
+//!     max_steps: 80,
+//!     properties: Vec::new(),
+//!     keep_going: false,
+//!     save: "counterexamples".into(),
+//! };
+//! let report = check(&mut Memory::new(), &options, &mut Silent)?;
+//! assert_eq!(report.verdict, Verdict::Pass);
+//! # Ok::<(), poolproof::sut::Failure>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`operation`], [`contract`], [`property`], [`address`] | the vocabulary |
+//! | [`scenario`] | scenarios and their text |
+//! | [`model`] | judges answers against the contract |
+//! | [`generate`], [`shrink`] | scenarios in; smaller scenarios out |
+//! | [`sut`] | the trait of a system under test, one file an adapter |
+//! | [`engine`] | what runs scenarios, one file an engine |
+//! | [`report`] | what a campaign came to, and its forms |
+//! | `strategy` (feature `proptest`) | scenarios for proptest |
+//!
+//! # Features
+//!
+//! `reference`, `process` and `cli` are on by default; without them the core needs no allocator, no
+//! processes and no command line. `proptest` and `arbitrary` make scenarios a `Strategy` and
+//! `Arbitrary`.
 
 pub mod address;
 pub mod contract;
