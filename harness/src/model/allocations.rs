@@ -34,7 +34,7 @@ impl Model {
             self.reasons_against_company(&mut reasons, request, &requests[..index]);
         }
         if response.is_err() || self.explains {
-            self.reason_of_space(&mut reasons, requests);
+            self.reason_of_space(&mut reasons, owner, requests);
         }
         let Some(answer) = self.settle(operation, response, &reasons)? else {
             self.uncertain |= !self.contract.atomic && requests.len() > 1;
@@ -170,18 +170,25 @@ impl Model {
     }
 
     /// `exhausted` where what is free in some pool does not suffice.
-    fn reason_of_space(&self, reasons: &mut Reasons, requests: &Requests<Written>) {
+    fn reason_of_space(&self, reasons: &mut Reasons, owner: &Text, requests: &Requests<Written>) {
         if !self.contract.complete {
             reasons.push(Reason::may(Kind::Exhausted));
         }
         for (index, request) in requests.iter().enumerate() {
             let first_of_pool = !requests[..index].iter().any(|other| other.pool == request.pool);
             if let Some(pool) = self.state.pools.get(&request.pool).filter(|_| first_of_pool)
+                && !self.is_given_again(pool, owner)
                 && !fits(pool, requests.iter().filter(|other| other.pool == request.pool))
             {
                 reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
             }
         }
+    }
+
+    /// Does the owner get what it holds in this pool once more, which takes no room?
+    fn is_given_again(&self, pool: &Pool, owner: &Text) -> bool {
+        let keeps = |held: &Held| held.owner == *owner && !held.may_have_expired(self.now);
+        self.contract.repeat == Repeat::Same && pool.iter().any(keeps)
     }
 
     /// Checks what was granted, and records it.

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 
 /// Patterns and what they betray. ASCII case does not matter.
-const PATTERNS: [(&str, &str); 47] = [
+const PATTERNS: [(&str, &str); 41] = [
     ("select * from", "SQL"),
     ("insert into", "SQL"),
     ("insert or replace", "SQL"),
@@ -26,11 +26,6 @@ const PATTERNS: [(&str, &str); 47] = [
     ("no such table", "SQL"),
     ("no such column", "SQL"),
     ("begin immediate", "SQL"),
-    ("database is locked", "the data base"),
-    ("sqlite", "the data base"),
-    ("sqlalchemy", "the data base"),
-    ("postgres", "the data base"),
-    ("mysql", "the data base"),
     ("/tmp/", "a path"),
     ("/var/", "a path"),
     ("/usr/", "a path"),
@@ -45,7 +40,6 @@ const PATTERNS: [(&str, &str); 47] = [
     ("/data/", "a path"),
     ("/lib/", "a path"),
     ("c:\\", "a path"),
-    ("errno", "a system error"),
     (".rs:", "a source position"),
     (".go:", "a source position"),
     (".py\"", "a source position"),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::address::{Count, Grant};
 use crate::contract::Contract;
-use crate::operation::{Allocation, Answer, Grants, Kind, Operation, PoolShape, Refusal, Response, Text, Want};
+use crate::operation::{Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Response, Text, Want};
 use crate::property::{Property, Violation};
 
 /// The version that this harness speaks.
@@ -142,7 +142,8 @@ pub fn decode_initialize(id: u64, line: &[u8]) -> Result<Introduction, Violation
         return Err(answer.wrong("`contract` is no object"));
     };
     contract.retain(|_, value| !value.is_null());
-    let unknown_fields = unknown_fields(&contract);
+    let mut unknown_fields = unknown_fields(&contract);
+    unknown_fields.extend(take_unknown_methods(&mut contract));
     let contract: Contract = serde_json::from_value(Value::Object(contract))
         .map_err(|error| answer.wrong(&format!("the contract is wrong ({error})")))?;
     if contract.timeout_ms == 0 {
@@ -157,6 +158,15 @@ pub fn decode_initialize(id: u64, line: &[u8]) -> Result<Introduction, Violation
 fn unknown_fields(contract: &Map<String, Value>) -> Vec<String> {
     let known = serde_json::to_value(Contract::default()).unwrap_or_default();
     contract.keys().filter(|name| known.get(name.as_str()).is_none()).cloned().collect()
+}
+
+/// Takes out the methods that the protocol does not have: they are the system's own affair, and are
+/// never called.
+fn take_unknown_methods(contract: &mut Map<String, Value>) -> Vec<String> {
+    let Some(Value::Array(methods)) = contract.get_mut("methods") else { return Vec::new() };
+    let is_unknown = |method: &Value| method.as_str().is_some_and(|name| Method::from_name(name).is_none());
+    let unknown = methods.extract_if(.., |method| is_unknown(method) && *method != "initialize");
+    unknown.filter_map(|method| Some(format!("methods: {}", method.as_str()?))).collect()
 }
 
 /// A text from outside, fit for a message: escaped, and cut after some 200 bytes.
@@ -490,10 +500,17 @@ mod tests {
         let introduce = |contract: &str| {
             decode_initialize(7, &with_result(&format!(r#"{{"name":"n","version":"1","contract":{contract}}}"#)))
         };
-        let taken = introduce(r#"{"methods":["reset","initialize"],"durable":null,"colour":"blue"}"#).unwrap();
-        assert_eq!(taken.unknown_fields, ["colour"]);
+        let taken = introduce(r#"{"methods":["reset","initialize","fly"],"durable":null,"colour":"blue"}"#).unwrap();
+        assert_eq!(taken.unknown_fields, ["colour", "methods: fly"]);
         assert!(taken.contract.has(crate::operation::Method::Reset) && !taken.contract.durable);
-        for contract in ["null", "[]", r#"{"durable":"yes"}"#, r#"{"methods":["fly"]}"#, r#"{"timeout_ms":0}"#] {
+        for contract in [
+            "null",
+            "[]",
+            r#"{"durable":"yes"}"#,
+            r#"{"methods":[7]}"#,
+            r#"{"methods":"reset"}"#,
+            r#"{"timeout_ms":0}"#,
+        ] {
             assert_eq!(introduce(contract).unwrap_err().property, Property::Total, "{contract}");
         }
         let refused = decode_initialize(7, &with_error("-32000", r#"{"kind":"unsupported"}"#));
