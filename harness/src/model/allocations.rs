@@ -34,7 +34,7 @@ impl Model {
             self.reasons_against_company(&mut reasons, request, &requests[..index]);
         }
         if response.is_err() || self.explains {
-            self.reason_of_space(&mut reasons, requests);
+            self.reason_of_space(&mut reasons, owner, requests);
         }
         let Some(answer) = self.settle(operation, response, &reasons)? else {
             self.uncertain |= !self.contract.atomic && requests.len() > 1;
@@ -169,15 +169,17 @@ impl Model {
         }
     }
 
-    /// `exhausted` where what is free in some pool does not suffice.
-    fn reason_of_space(&self, reasons: &mut Reasons, requests: &Requests<Written>) {
+    /// `exhausted` where what is free in some pool does not suffice. What an owner is given once more takes no room.
+    fn reason_of_space(&self, reasons: &mut Reasons, owner: &Text, requests: &Requests<Written>) {
         if !self.contract.complete {
             reasons.push(Reason::may(Kind::Exhausted));
         }
+        let own = self.own_grants(owner, requests);
+        let again = |request: &Request| request.want == Want::Any && own.iter().any(|(pool, _)| *pool == request.pool);
         for (index, request) in requests.iter().enumerate() {
             let first_of_pool = !requests[..index].iter().any(|other| other.pool == request.pool);
             if let Some(pool) = self.state.pools.get(&request.pool).filter(|_| first_of_pool)
-                && !fits(pool, requests.iter().filter(|other| other.pool == request.pool))
+                && !fits(pool, requests.iter().filter(|other| other.pool == request.pool && !again(other)))
             {
                 reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
             }
