@@ -117,9 +117,11 @@ impl Judge {
     pub(crate) fn rule(&self, call: &Operation, response: &Response) -> Ruling {
         let options = self.options(call);
         match response {
-            Err(refusal) if options.must.contains(&refusal.kind) => Ruling::Legal,
+            // "Where several refusals apply, any of them is right."
+            Err(refusal) if options.must.contains(&refusal.kind) || options.may.contains(&refusal.kind) => {
+                Ruling::Legal
+            }
             Err(refusal) if options.open.contains(&refusal.kind) => Ruling::Open,
-            Err(refusal) if !options.is_refused() && options.may.contains(&refusal.kind) => Ruling::Legal,
             Err(_) => Ruling::Illegal,
             Ok(_) if options.open_done => Ruling::Open,
             Ok(answer) if !options.is_refused() && self.is_right(call, answer) => Ruling::Legal,
@@ -138,7 +140,7 @@ impl Judge {
             }
             Operation::Allocate { owner, requests, ttl_ms } => {
                 options.must(Kind::Invalid, !is_name(owner) || requests.is_empty() || *ttl_ms == Some(0));
-                options.may(Kind::Invalid, self.passes_the_end(ttl_ms.unwrap_or(0)));
+                options.may(Kind::Invalid, ttl_ms.is_some_and(|ttl_ms| self.passes_the_end(ttl_ms)));
                 requests.iter().for_each(|request| self.request(&mut options, owner, request));
                 self.together(&mut options, owner, requests);
             }
