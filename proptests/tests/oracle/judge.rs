@@ -247,7 +247,8 @@ impl Judge {
         // A block in CIDR form is no address.
         options.must(Kind::Invalid, matches!(named, Some(None | Some(Grant::Block(_)))));
         // "a block request where `blocks` is false […] is `unsupported`": is a block in `address` a block request?
-        options.open(&[Kind::Unsupported], matches!(named, Some(Some(Grant::Block(_)))));
+        // And does a malformed request like that take room from the others?
+        options.open(&[Kind::Unsupported, Kind::Exhausted], matches!(named, Some(Some(Grant::Block(_)))));
         self.known_pool(options, &request.pool);
         if let Want::Block(length) = request.want {
             options.must(Kind::Unsupported, !self.contract.blocks);
