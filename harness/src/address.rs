@@ -116,8 +116,10 @@ impl Span {
         }
         let mask = (1u128 << host_bits) - 1;
         let first_block = (self.first >> host_bits) + u128::from(self.first & mask != 0);
-        let past_last = (self.last >> host_bits).saturating_add(u128::from(self.last & mask == mask));
-        past_last.saturating_sub(first_block)
+        let ends_whole = self.last & mask == mask;
+        // The last block, not the one after it: after the last address of IPv6 there is no number.
+        let last_block = (self.last >> host_bits).checked_sub(u128::from(!ends_whole));
+        last_block.and_then(|last| last.checked_sub(first_block)).map_or(0, |more| more.saturating_add(1))
     }
 }
 
@@ -291,6 +293,7 @@ mod tests {
         assert_eq!(Span { first: 1, last: u128::MAX }.aligned_blocks(127), 1);
         assert_eq!(Span { first: 1, last: 14 }.aligned_blocks(2), 2);
         assert_eq!(Span { first: 3, last: 3 }.aligned_blocks(0), 1);
+        assert_eq!(Span { first: u128::MAX - 3, last: u128::MAX }.aligned_blocks(0), 4);
         assert_eq!(Span { first: 5, last: 6 }.aligned_blocks(1), 0);
     }
 

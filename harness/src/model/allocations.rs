@@ -169,26 +169,21 @@ impl Model {
         }
     }
 
-    /// `exhausted` where what is free in some pool does not suffice.
+    /// `exhausted` where what is free in some pool does not suffice. What an owner is given once more takes no room.
     fn reason_of_space(&self, reasons: &mut Reasons, owner: &Text, requests: &Requests<Written>) {
         if !self.contract.complete {
             reasons.push(Reason::may(Kind::Exhausted));
         }
+        let own = self.own_grants(owner, requests);
+        let again = |request: &Request| request.want == Want::Any && own.iter().any(|(pool, _)| *pool == request.pool);
         for (index, request) in requests.iter().enumerate() {
             let first_of_pool = !requests[..index].iter().any(|other| other.pool == request.pool);
             if let Some(pool) = self.state.pools.get(&request.pool).filter(|_| first_of_pool)
-                && !self.is_given_again(pool, owner)
-                && !fits(pool, requests.iter().filter(|other| other.pool == request.pool))
+                && !fits(pool, requests.iter().filter(|other| other.pool == request.pool && !again(other)))
             {
                 reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
             }
         }
-    }
-
-    /// Does the owner get what it holds in this pool once more, which takes no room?
-    fn is_given_again(&self, pool: &Pool, owner: &Text) -> bool {
-        let keeps = |held: &Held| held.owner == *owner && !held.may_have_expired(self.now);
-        self.contract.repeat == Repeat::Same && pool.iter().any(keeps)
     }
 
     /// Checks what was granted, and records it.
