@@ -33,7 +33,8 @@ pub(crate) fn main() -> ExitCode {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
         Err(error) if is_broken_pipe(&error) => ExitCode::from(CANNOT_RUN),
         Err(error) => {
-            eprintln!("poolproof: {error:#}");
+            // Nobody may be reading, and that is no reason to panic.
+            let _ = writeln!(io::stderr(), "poolproof: {error:#}");
             ExitCode::from(CANNOT_RUN)
         }
     }
@@ -61,6 +62,7 @@ fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
     match spec::start(&common.sut) {
         Ok(sut) => Ok(Ok(sut)),
         Err(Failure::Misbehaved(violation)) => Ok(Err(Report::of_start(&common.sut, violation))),
+        Err(Failure::Interrupted) => Ok(Err(Report::of_nothing(&common.sut))),
         Err(failure) => Err(anyhow!("{failure}")),
     }
 }

@@ -92,6 +92,15 @@ impl Report {
         report
     }
 
+    /// The report on a system that was still starting when the user wanted to stop.
+    pub fn of_nothing(sut: &str) -> Report {
+        let mut report = Report::new(sut, None);
+        report.is_interrupted = true;
+        report.missing.push("the system was still starting".to_owned());
+        report.settle();
+        report
+    }
+
     /// Adds a violation.
     pub fn add(&mut self, reported: Reported) {
         self.violations.push(reported);
@@ -117,6 +126,9 @@ impl Report {
 impl Reported {
     /// A violation with its counterexample in `file`.
     pub fn new(minimal: Minimal, executions: u64, file: &Path, sut: &str) -> Reported {
+        let path = file.to_string_lossy();
+        // What begins with a dash would be taken for an option.
+        let path = if path.starts_with('-') { format!("./{path}").into() } else { path };
         Reported {
             property: minimal.violation.property,
             message: minimal.violation.message,
@@ -125,7 +137,7 @@ impl Reported {
             shrink_executions: minimal.executions,
             is_cut_short: minimal.is_cut_short,
             file: file.to_owned(),
-            reproduce: format!("poolproof replay {} --sut {}", shell_word(&file.to_string_lossy()), shell_word(sut)),
+            reproduce: format!("poolproof replay {} --sut {}", shell_word(&path), shell_word(sut)),
             diagnostics: String::new(),
         }
     }
