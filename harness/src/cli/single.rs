@@ -36,7 +36,7 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
         return publish(&report, common);
     };
     let limit = default_limit(sut.contract());
-    let minimal = minimise(sut.as_mut(), entry.scenario, finding.violation, limit);
+    let minimal = minimise(sut.as_mut(), entry.scenario, finding.violation, limit, &|_| true);
     let minimal = minimal.map_err(|failure| anyhow!("{failure}"))?;
     let file = arguments.output.as_ref().unwrap_or(&arguments.file);
     if let Some(output) = &arguments.output {

@@ -68,7 +68,7 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
         progress.advanced(report.scenarios, report.operations, report.violations.len());
         if let Some(finding) = run.finding.filter(|finding| counts(options, &report, finding.violation.property)) {
             let found = Found { scenario, violation: finding.violation, seed };
-            let reported = follow_up(sut, options, found, report.scenarios, progress)?;
+            let reported = follow_up(sut, options, found, &report, progress)?;
             report.add(reported);
             if !options.keep_going {
                 break;
@@ -107,7 +107,7 @@ fn follow_up(
     sut: &mut dyn Sut,
     options: &Options,
     found: Found,
-    executions: u64,
+    report: &Report,
     progress: &mut dyn Progress,
 ) -> Result<Reported, Failure> {
     let unable = |error: std::io::Error| {
@@ -119,9 +119,9 @@ fn follow_up(
     file.write(&found.scenario, &found.violation).map_err(unable)?;
     progress.began(&format!("{}; saved as {}, shrinking", found.violation, file.path().display()));
     let limit = default_limit(sut.contract());
-    let minimal = minimise(sut, found.scenario, found.violation, limit)?;
+    let minimal = minimise(sut, found.scenario, found.violation, limit, &|property| counts(options, report, property))?;
     file.write(&minimal.scenario, &minimal.violation).map_err(unable)?;
-    Ok(Reported::new(minimal, executions, file.path(), &options.sut).with_diagnostics(diagnostics))
+    Ok(Reported::new(minimal, report.scenarios, file.path(), &options.sut).with_diagnostics(diagnostics))
 }
 
 /// The seed of the n-th scenario: well spread, and the same for ever. (The finaliser of

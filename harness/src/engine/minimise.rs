@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::examine::Examiner;
-use super::run::Run;
 use crate::contract::Contract;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
@@ -25,7 +24,10 @@ pub struct Minimal {
 
 /// Shrinks until nothing simpler fails, or time is up. A candidate counts when it breaks the same
 /// property, or one that tells of the same books: which of those shows first depends on the steps
-/// around it.
+/// around it. `counts` says which properties the violation may become.
+///
+/// What is found must fail on a fresh instance of the system, too. Where it does not, it leant on
+/// what earlier scenarios had left behind, and it is shrunk again with a fresh instance each time.
 ///
 /// # Errors
 ///
@@ -35,35 +37,80 @@ pub fn minimise(
     scenario: Scenario,
     violation: Violation,
     limit: Duration,
+    counts: &dyn Fn(Property) -> bool,
 ) -> Result<Minimal, Failure> {
-    let deadline = Instant::now() + limit;
-    let mut examiner = Examiner::thorough(sut);
-    let mut shrinker = Shrinker::new(scenario);
-    let mut minimal = Minimal { scenario: shrinker.best().clone(), violation, executions: 0, is_cut_short: false };
-    while let Some(candidate) = shrinker.propose() {
-        if Instant::now() >= deadline || crate::interrupt::requested() {
-            minimal.is_cut_short = true;
-            break;
-        }
-        let run = match examiner.examine(sut, &candidate) {
-            Ok(run) => run,
-            Err(Failure::Interrupted) => continue,
-            Err(other) => return Err(other),
-        };
-        minimal.executions += 1;
-        if let Some(violation) = violation_like(run, minimal.violation.property) {
-            minimal.violation = violation;
-            shrinker.accept(candidate);
+    let minimal = Minimal { scenario, violation, executions: 0, is_cut_short: false };
+    let mut search =
+        Search { examiner: Examiner::thorough(sut), deadline: Instant::now() + limit, counts, is_fresh: false };
+    let found = search.shrink(sut, minimal.clone())?;
+    search.is_fresh = true;
+    if search.is_over() || search.fails(sut, &found.scenario, &found.violation)?.is_some() {
+        return Ok(found);
+    }
+    let executions = found.executions + 1;
+    match search.fails(sut, &minimal.scenario, &minimal.violation)? {
+        Some(violation) => search.shrink(sut, Minimal { violation, executions, ..minimal }),
+        None => {
+            let note =
+                "a fresh instance does not show it with these steps: earlier scenarios or chance have a part in it";
+            let message = format!("{}; {note}", found.violation.message);
+            Ok(Minimal { violation: Violation::new(found.violation.property, message), executions, ..found })
         }
     }
-    minimal.scenario = shrinker.best().clone();
-    Ok(minimal)
 }
 
-fn violation_like(run: Run, property: Property) -> Option<Violation> {
-    let violation = run.finding?.violation;
-    let alike = violation.property == property || (tells_of_books(property) && tells_of_books(violation.property));
-    alike.then_some(violation)
+/// What it takes to try a candidate.
+struct Search<'a> {
+    examiner: Examiner,
+    deadline: Instant,
+    counts: &'a dyn Fn(Property) -> bool,
+    /// Does each candidate get an instance of the system of its own?
+    is_fresh: bool,
+}
+
+impl Search<'_> {
+    fn shrink(&mut self, sut: &mut dyn Sut, mut minimal: Minimal) -> Result<Minimal, Failure> {
+        let mut shrinker = Shrinker::new(minimal.scenario);
+        while let Some(candidate) = shrinker.propose() {
+            if self.is_over() {
+                minimal.is_cut_short = true;
+                break;
+            }
+            minimal.executions += 1;
+            if let Some(violation) = self.fails(sut, &candidate, &minimal.violation)? {
+                minimal.violation = violation;
+                shrinker.accept(candidate);
+            }
+        }
+        minimal.scenario = shrinker.best().clone();
+        Ok(minimal)
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline || crate::interrupt::requested()
+    }
+
+    /// How the scenario fails, if it fails like that. An interruption is no failure of it.
+    fn fails(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+        like: &Violation,
+    ) -> Result<Option<Violation>, Failure> {
+        if self.is_fresh {
+            sut.forget();
+        }
+        let run = match self.examiner.examine(sut, scenario) {
+            Ok(run) => run,
+            Err(Failure::Interrupted) => return Ok(None),
+            Err(other) => return Err(other),
+        };
+        let violation = run.finding.map(|finding| finding.violation);
+        let like = like.property;
+        Ok(violation.filter(|Violation { property, .. }| {
+            *property == like || (tells_of_books(like) && tells_of_books(*property) && (self.counts)(*property))
+        }))
+    }
 }
 
 /// Is this a property about what the system believes to be held? Which of them a wrong book breaks
