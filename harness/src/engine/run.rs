@@ -211,9 +211,6 @@ impl Pass<'_> {
         guarded(|| self.sut.reset())??;
         for (index, step) in scenario.steps.iter().enumerate() {
             self.at = index;
-            if interrupt::requested() {
-                return Err(Failure::Interrupted.into());
-            }
             if self.runner.model.is_uncertain() {
                 self.skip("what an earlier refused call left behind is not known");
             } else {
@@ -304,8 +301,12 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Sends a call and judges the answer.
+    /// Sends a call and judges the answer. One step may be very many calls, so each looks whether the
+    /// user still wants it.
     fn call(&mut self, call: &Operation) -> Result<Response, Stop> {
+        if interrupt::requested() {
+            return Err(Failure::Interrupted.into());
+        }
         let sent = self.started;
         let is_wall = self.contract_clock() == Clock::Wall;
         let before = if is_wall { elapsed_ms(sent) } else { 0 };
