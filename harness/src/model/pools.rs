@@ -72,6 +72,8 @@ impl Model {
         }
         self.expect_done(operation, response)?;
         if let (Some(Ok(layout)), Some(pool)) = (layout, self.state.pools.get_mut(name)) {
+            // Had they not ended, the update would have been refused.
+            pool.remove_where(|held| !layout.allows(held.grant.span()));
             pool.layout = layout;
             pool.freed = Freed::Reshaped;
         }
