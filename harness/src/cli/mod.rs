@@ -31,7 +31,6 @@ pub(crate) fn main() -> ExitCode {
     let done = catch_signals().and_then(|()| run(arguments));
     match done {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
-        Err(error) if is_broken_pipe(&error) => ExitCode::from(CANNOT_RUN),
         Err(error) => {
             // Nobody may be reading, and that is no reason to panic.
             let _ = writeln!(io::stderr(), "poolproof: {error:#}");
@@ -88,12 +87,12 @@ fn write_whole(path: &Path, content: &str) -> io::Result<()> {
     fs::rename(&partial, path)
 }
 
-/// Prints to stdout; a closed pipe is an error, not a panic.
+/// Prints to stdout. Whoever has stopped reading, like `head`, has read enough: the exit code still
+/// tells the verdict.
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
 }

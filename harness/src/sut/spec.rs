@@ -2,6 +2,9 @@
 //!
 //! [`FORMS`] is the one list of adapters. To add one, add a line.
 
+#[cfg(feature = "process")]
+use std::io::Write;
+
 use super::{Failure, Sut};
 
 /// A way to name a system.
@@ -87,7 +90,10 @@ fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
         return Err(Failure::Unable("`stdio:` needs a command after it: 'stdio:python3 server.py'".to_owned()));
     }
     let stdio = super::stdio::Stdio::start(words, None)?;
-    stdio.warnings().iter().for_each(|warning| eprintln!("poolproof: {warning}"));
+    for warning in stdio.warnings() {
+        // Nobody may be reading.
+        let _ = writeln!(std::io::stderr(), "poolproof: {warning}");
+    }
     Ok(Box::new(stdio))
 }
 
