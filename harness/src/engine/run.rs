@@ -19,11 +19,7 @@ use crate::model::Model;
 use crate::operation::{Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
 use crate::property::{Property, Violation};
 use crate::scenario::{GrantRef, Operand, Scenario, Step, spell};
-use crate::sut::{Failure, Sut};
-
-/// How often a `busy` call is tried again, and how long to wait in between.
-const BUSY_TRIES: u32 = 100;
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
+use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
 
 /// The longest a step may wait for real time to pass, in milliseconds.
 const LONGEST_WAIT_MS: u64 = 2_000;

@@ -81,6 +81,8 @@ fn long(end: &str) -> Text {
 pub(super) fn malformed(rng: &mut Rng) -> Text {
     match rng.u8(..4) {
         0 => "x".repeat(LONGEST + 1).into(),
+        // Few enough characters, but too many bytes.
+        1 => "é".repeat(LONGEST / 2 + 1).into(),
         _ => Text::from(*pick(MALFORMED, rng)),
     }
 }

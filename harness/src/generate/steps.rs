@@ -423,10 +423,12 @@ impl<'a> Drawn<'a> {
         let (name, mut shape) = (text("malformed"), pool.shape.clone());
         let (first, last) = (pool.family.address(pool.prefix.first), pool.family.address(pool.prefix.last));
         let mut prefix = pool.prefix_text.clone();
-        match rng.u8(..6) {
+        match rng.u8(..8) {
             0 | 1 => (prefix, shape) = (text(pick::<&str>(&PREFIXES, rng)), PoolShape::default()),
             2 if first != last => shape.ranges.push((text(&last.to_string()), text(&first.to_string()))),
             3 => shape.ranges.push((text(""), text(&last.to_string()))),
+            5 => shape.ranges = vec![(text(&first.to_string()), self.foreign_address(self.pool_index(rng), rng))],
+            6 => shape.exclude.push(self.foreign_address(self.pool_index(rng), rng)),
             4 => shape.gateway = Some(self.foreign_address(self.pool_index(rng), rng)),
             _ => return Some(Step::Call(Operation::CreatePool { pool: names::malformed(rng), prefix, shape })),
         }

@@ -199,6 +199,10 @@ impl Model {
             let message = format!("`{operation}` was granted {} of {} requests", grants.len(), requests.len());
             return Err(Violation::new(Property::Atomic, message));
         }
+        if self.leaves_open_what_is_same(owner, requests) {
+            self.uncertain = true;
+            return Ok(());
+        }
         let before = self.own_grants(owner, requests);
         let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, &before)?;
         for (request, grant) in requests.iter().zip(grants) {
@@ -227,6 +231,15 @@ impl Model {
         self.expect_expiry(expires);
         self.last = Event::Changed;
         Ok(())
+    }
+
+    /// Is the same address given again in a way that one answer does not tell? A lease that may have
+    /// ended by now, or one end told for what is kept and what is new.
+    fn leaves_open_what_is_same(&self, owner: &Text, requests: &Requests<Written>) -> bool {
+        let pools = requests.iter().filter_map(|request| self.state.pools.get(&request.pool));
+        let mut own = pools.flat_map(Pool::iter).filter(|held| held.owner == *owner);
+        let is_open = |held: &Held| requests.len() > 1 || held.may_have_expired(self.now);
+        self.contract.repeat == Repeat::Same && self.contract.clock != Clock::None && own.any(is_open)
     }
 
     /// What the owner holds already in the pools asked, where the contract then gives the same.

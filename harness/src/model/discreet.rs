@@ -7,25 +7,25 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 
-/// Patterns and what they betray. ASCII case does not matter.
+/// Patterns and what they betray. Those in upper case count only so: "insert into it" is English.
 const PATTERNS: [(&str, &str); 41] = [
-    ("select * from", "SQL"),
-    ("insert into", "SQL"),
-    ("insert or replace", "SQL"),
-    ("insert or ignore", "SQL"),
-    ("delete from", "SQL"),
-    ("drop table", "SQL"),
-    ("create table", "SQL"),
-    ("values (", "SQL"),
-    ("order by", "SQL"),
-    ("where owner", "SQL"),
-    ("where address", "SQL"),
-    ("where pool", "SQL"),
+    ("SELECT * FROM", "SQL"),
+    ("INSERT INTO", "SQL"),
+    ("INSERT OR REPLACE", "SQL"),
+    ("INSERT OR IGNORE", "SQL"),
+    ("DELETE FROM", "SQL"),
+    ("DROP TABLE", "SQL"),
+    ("CREATE TABLE", "SQL"),
+    ("VALUES (", "SQL"),
+    ("ORDER BY", "SQL"),
+    ("WHERE OWNER", "SQL"),
+    ("WHERE ADDRESS", "SQL"),
+    ("WHERE POOL", "SQL"),
     ("unique constraint", "SQL"),
     ("constraint failed", "SQL"),
     ("no such table", "SQL"),
     ("no such column", "SQL"),
-    ("begin immediate", "SQL"),
+    ("BEGIN IMMEDIATE", "SQL"),
     ("/tmp/", "a path"),
     ("/var/", "a path"),
     ("/usr/", "a path"),
@@ -59,8 +59,12 @@ static INSIDES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
 /// What of the system's inside the text shows: the pattern found and what it betrays. A pattern
 /// that the caller sent (`own` texts) is no secret.
 pub(super) fn insides(message: &str, own: &[&str]) -> Option<(&'static str, &'static str)> {
-    let found = INSIDES.as_ref()?.find_iter(message).map(|found| PATTERNS[found.pattern().as_usize()]);
-    let sent = |pattern: &str| own.iter().any(|text| text.to_ascii_lowercase().contains(pattern));
+    let found = INSIDES.as_ref()?.find_iter(message).filter_map(|found| {
+        let (pattern, what) = PATTERNS[found.pattern().as_usize()];
+        let is_right_case = pattern.to_lowercase() == pattern || message[found.range()] == *pattern;
+        is_right_case.then_some((pattern, what))
+    });
+    let sent = |pattern: &str| own.iter().any(|text| text.to_ascii_lowercase().contains(&pattern.to_ascii_lowercase()));
     found.into_iter().find(|(pattern, _)| !sent(pattern))
 }
 
@@ -78,12 +82,15 @@ mod tests {
         ] {
             assert!(insides(text, &[]).is_some(), "{text}");
         }
-        assert_eq!(insides("nothing is free in this pool", &[]), None);
+        for prose in ["nothing is free in this pool", "delete from the pool first", "update it, then insert into it"] {
+            assert_eq!(insides(prose, &[]), None, "{prose}");
+        }
+        assert!(insides("INSERT INTO allocation VALUES (?)", &[]).is_some());
     }
 
     #[test]
     fn what_the_caller_sent_may_come_back() {
-        assert_eq!(insides("no pool \"drop table x\"", &["DROP TABLE x"]), None);
+        assert_eq!(insides("no pool \"DROP TABLE x\"", &["DROP TABLE x"]), None);
         assert!(insides("no pool", &[]).is_none());
     }
 }

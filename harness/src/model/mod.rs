@@ -37,6 +37,9 @@ pub const MAX_TIME_MS: u64 = (1 << 53) - 1;
 /// Slack, in milliseconds, given to systems on real time for rounding and for the way of a message.
 const WALL_SLACK_MS: u64 = 3;
 
+/// A raw line with this in it names a method, so that more than one thing may be wrong with it.
+const METHOD_FIELD: &[u8] = b"\"method\"";
+
 /// The judged state of a system.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -191,7 +194,7 @@ impl Model {
             Operation::List { pool } => return self.list(operation, response, pool.as_ref()),
             Operation::Usage { pool } => return self.usage(operation, response, pool),
             Operation::Advance { ms } => self.advance(operation, response, *ms)?,
-            Operation::Raw { .. } => self.raw(operation, response)?,
+            Operation::Raw { line } => self.raw(operation, response, line)?,
         }
         if response.is_err() {
             self.last = Event::Refused;
@@ -269,12 +272,16 @@ impl Model {
         Ok(())
     }
 
-    fn raw(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
+    fn raw(&mut self, operation: &Operation, response: &Response, line: &[u8]) -> Result<(), Violation> {
         let why = "it is malformed";
         let mut reasons = Reasons::new();
         reasons.push(Reason::must(Kind::Invalid, Property::Classified, why));
         reasons.push(Reason::may(Kind::Unsupported));
         reasons.push(Reason::may(Kind::NotFound));
+        // One field may be malformed and another ask for what cannot be; any refusal that applies is right.
+        if line.windows(METHOD_FIELD.len()).any(|window| window == METHOD_FIELD) {
+            reasons.extend([Kind::Exhausted, Kind::Conflict, Kind::InUse, Kind::NotOwner].map(Reason::may));
+        }
         self.settle(operation, response, &reasons).map(|_| ())
     }
 

@@ -4,6 +4,7 @@
 //! To add an adapter to the command line, add a file here and a line in [`spec`].
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::contract::Contract;
 use crate::operation::{Operation, Response};
@@ -24,6 +25,10 @@ pub mod spec;
 pub mod sqlite;
 #[cfg(feature = "process")]
 pub mod stdio;
+
+/// How often a `busy` call is tried again, and how long to wait in between.
+pub(crate) const BUSY_TRIES: u32 = 100;
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A system under test.
 ///

@@ -51,7 +51,7 @@ pub fn encode(id: u64, operation: &Operation) -> Vec<u8> {
             params.insert("prefix".to_owned(), json!(**prefix));
             Value::Object(params)
         }
-        Operation::UpdatePool { pool, shape } => Value::Object(shape_fields(pool, shape)),
+        Operation::UpdatePool { pool, shape } => Value::Object(explicit_shape_fields(pool, shape)),
         Operation::DeletePool { pool } | Operation::Usage { pool } => json!({ "pool": **pool }),
         Operation::Allocate { owner, requests, ttl_ms } => {
             let requests = requests.iter().map(|request| match &request.want {
@@ -75,7 +75,9 @@ pub fn encode(id: u64, operation: &Operation) -> Vec<u8> {
         }
         Operation::List { pool: Some(pool) } => json!({ "pool": **pool }),
         Operation::Advance { ms } => json!({ "ms": ms }),
-        Operation::List { pool: None } | Operation::Begin | Operation::Commit | Operation::Rollback => json!({}),
+        // `null` is the same as absent, and somebody must say it.
+        Operation::List { pool: None } => json!({ "pool": null }),
+        Operation::Begin | Operation::Commit | Operation::Rollback => json!({}),
     };
     request(id, operation.method().name(), params)
 }
@@ -92,6 +94,15 @@ fn shape_fields(pool: &Text, shape: &PoolShape) -> Map<String, Value> {
     }
     if !shape.exclude.is_empty() {
         fields.insert("exclude".to_owned(), shape.exclude.iter().map(|what| json!(**what)).collect());
+    }
+    fields
+}
+
+/// The same with absent parts written as `null` and as empty lists, which must mean the same.
+fn explicit_shape_fields(pool: &Text, shape: &PoolShape) -> Map<String, Value> {
+    let mut fields = shape_fields(pool, shape);
+    for (name, absent) in [("ranges", json!([])), ("gateway", Value::Null), ("exclude", json!([]))] {
+        fields.entry(name).or_insert(absent);
     }
     fields
 }
@@ -398,6 +409,13 @@ mod tests {
         let operation = Operation::CreatePool { pool: text("p0"), prefix: text("10.0.0.0/29"), shape };
         let request: Value = serde_json::from_str(&sent(&operation)).unwrap();
         assert_eq!(request["params"], json!({"pool":"p0","prefix":"10.0.0.0/29","gateway":"10.0.0.1"}));
+    }
+
+    #[test]
+    fn an_update_says_what_is_absent() {
+        let operation = Operation::UpdatePool { pool: text("p0"), shape: PoolShape::default() };
+        let request: Value = serde_json::from_str(&sent(&operation)).unwrap();
+        assert_eq!(request["params"], json!({"pool":"p0","ranges":[],"gateway":null,"exclude":[]}));
     }
 
     #[test]

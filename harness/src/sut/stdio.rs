@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::process::{self, Line, MAX_LINE, Process, Stopped};
 use super::protocol::{self, Introduction, excerpt};
-use super::{Failure, Sut};
+use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
 use crate::contract::{Contract, Limits};
 use crate::operation::{Kind, Method, Operation, Refusal, Response};
 use crate::property::{Property, Violation};
@@ -96,9 +96,17 @@ impl Stdio {
         self.channel.ask("reset", &protocol::encode_reset(id), |line| protocol::decode_reset(id, line))
     }
 
-    /// `reset` has no refusals. After one the process is not to be trusted, and ends.
+    /// `reset` has no refusals but `busy`, which is tried again. After another the process is not to be trusted, and ends.
     fn reset_without_refusal(&mut self) -> Result<(), Failure> {
-        let Err(refusal) = self.reset_in_place()? else { return Ok(()) };
+        let mut answer = self.reset_in_place()?;
+        for _ in 0..BUSY_TRIES {
+            if !matches!(&answer, Err(Refusal { kind: Kind::Busy, .. })) {
+                break;
+            }
+            std::thread::sleep(BUSY_PAUSE);
+            answer = self.reset_in_place()?;
+        }
+        let Err(refusal) = answer else { return Ok(()) };
         self.channel.end();
         let message = format!("`reset` was refused as `{}`: {}", refusal.kind, refusal.message);
         Err(Failure::Misbehaved(Violation::new(Property::Classified, message)))
