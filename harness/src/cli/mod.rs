@@ -68,13 +68,13 @@ fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
 
 /// Prints the report in the form that was asked for, and writes JUnit's.
 fn publish(report: &Report, common: &Common) -> Result<Verdict> {
-    if let Some(path) = &common.junit {
-        let xml = junit::render(report).context("cannot write the report as JUnit's XML")?;
-        write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))?;
-    }
     match common.format {
         Format::Human => print(&human::render(report))?,
         Format::Json => print(&format!("{}\n", json::render(report)))?,
+    }
+    if let Some(path) = &common.junit {
+        let xml = junit::render(report).context("cannot write the report as JUnit's XML")?;
+        write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(report.verdict)
 }

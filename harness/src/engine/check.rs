@@ -110,9 +110,12 @@ fn follow_up(
     report: &Report,
     progress: &mut dyn Progress,
 ) -> Result<Reported, Failure> {
+    // What was found must not be lost with the file.
+    let shown = format!("{} in\n{}", found.violation, found.scenario);
     let unable = |error: std::io::Error| {
         let folder = options.save.display();
-        Failure::Unable(format!("cannot write the counterexample into {folder}: {error}; name another with --save"))
+        let advice = format!("cannot write the counterexample into {folder}: {error}; name another with --save");
+        Failure::Unable(format!("{advice}; found: {shown}"))
     };
     let diagnostics = sut.diagnostics();
     let file = CounterexampleFile::new(&options.save, &options.sut, found.seed, &found.violation).map_err(unable)?;

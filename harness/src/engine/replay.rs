@@ -52,7 +52,12 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Entry>, Failure> {
 /// What cannot be read or is no scenario, with its path, line and column.
 pub fn read_one(path: &Path) -> Result<Entry, Failure> {
     let unable = |what: String| Failure::Unable(format!("{}: {what}", path.display()));
-    let size = fs::metadata(path).map_err(|error| unable(error.to_string()))?.len();
+    let metadata = fs::metadata(path).map_err(|error| unable(error.to_string()))?;
+    if !metadata.is_file() {
+        // A pipe would be waited for, and a device has no end.
+        return Err(unable("this is no regular file".to_owned()));
+    }
+    let size = metadata.len();
     if size > LARGEST_FILE {
         return Err(unable(format!("{size} bytes are too many for a scenario; {LARGEST_FILE} are allowed")));
     }

@@ -413,16 +413,22 @@ fn is_telling(owner: &str) -> bool {
     owner.len() >= TELLING_LENGTH && !owner.trim().chars().all(char::is_alphabetic)
 }
 
-/// Does the call itself hold this text?
+/// Does the call itself hold this text? Then its refusal may, too.
 fn mentions(operation: &Operation, owner: &str) -> bool {
-    let same = |text: &Text| text.contains(owner) || owner.contains(&**text);
+    let holds = |text: &Text| text.contains(owner);
     match operation {
         Operation::Allocate { owner, requests, .. } => {
-            same(owner) || requests.iter().any(|request| request.pool.contains(&**owner))
+            holds(owner) || requests.iter().any(|request| holds(&request.pool))
         }
-        Operation::Release { owner: Some(owner), .. } => same(owner),
-        Operation::ReleaseOwner { owner } | Operation::Renew { owner, .. } => same(owner),
-        _ => operation.to_string().contains(owner),
+        Operation::Release { pool, owner, .. } => holds(pool) || owner.as_ref().is_some_and(holds),
+        Operation::Renew { pool, owner, .. } => holds(pool) || holds(owner),
+        Operation::ReleaseOwner { owner } => holds(owner),
+        Operation::CreatePool { pool, .. }
+        | Operation::UpdatePool { pool, .. }
+        | Operation::DeletePool { pool }
+        | Operation::Usage { pool }
+        | Operation::List { pool: Some(pool) } => holds(pool),
+        _ => false,
     }
 }
 
