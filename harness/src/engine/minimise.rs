@@ -122,5 +122,6 @@ fn tells_of_books(property: Property) -> bool {
 
 /// How long shrinking may last by default, given what a call may cost.
 pub fn default_limit(contract: &Contract) -> Duration {
-    Duration::from_secs(30).max(Duration::from_millis(contract.timeout_ms.saturating_mul(4)))
+    // A contract may ask for any time; adapters give a minute at most.
+    Duration::from_secs(30).max(4 * Duration::from_millis(contract.timeout_ms.min(60_000)))
 }

@@ -118,7 +118,7 @@ pub fn replay(
             missing.push(format!("{}: no step that this system has", entry.path.display()));
         }
     }
-    report.is_interrupted = interrupt::requested();
+    report.is_interrupted = interrupt::requested() && report.scenarios < entries.len() as u64;
     if report.is_interrupted {
         missing.push(format!(
             "{} of {} scenarios were not run",

@@ -1,5 +1,6 @@
 //! Judging calls on allocations: allocate, release, release by owner, renew.
 
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::coverage::{AddressClass, Coverage};
@@ -452,8 +453,7 @@ impl Model {
         let mut owed = 0;
         let mut known = 0;
         let now = self.now;
-        let was_told =
-            |name: &Text, held: &Held| released.iter().any(|(pool, grant)| pool == name && *grant == held.grant);
+        let told: FxHashSet<(&str, Grant)> = released.iter().map(|(pool, grant)| (&**pool, *grant)).collect();
         for (name, pool) in &mut self.state.pools {
             let gone = pool.remove_where(|held| held.owner == *owner);
             if gone.is_empty() {
@@ -461,7 +461,7 @@ impl Model {
             }
             pool.freed = Freed::Released;
             owed += gone.iter().filter(|held| !held.may_have_expired(now)).count();
-            known += gone.iter().filter(|held| was_told(name, held)).count();
+            known += gone.iter().filter(|held| told.contains(&(&**name, held.grant))).count();
         }
         let missing = owed.saturating_sub(known);
         let extra = released.len().saturating_sub(known);
@@ -469,10 +469,10 @@ impl Model {
             self.last = Event::Changed;
             return Ok(());
         }
-        let told: Vec<String> = released.iter().map(|(pool, grant)| format!("{pool} {grant}")).collect();
+        let shown: Vec<String> = released.iter().map(|(pool, grant)| format!("{pool} {grant}")).collect();
         let message = format!(
             "`{operation}` says it released [{}]: {missing} that the owner holds are missing, {extra} are not its own",
-            told.join(", ")
+            shown.join(", ")
         );
         Err(Violation::new(if extra > 0 { Property::Owned } else { Property::Released }, message))
     }

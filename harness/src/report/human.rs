@@ -54,14 +54,16 @@ fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
         0 => String::new(),
         count => format!(", shrunk in {count} more{cut}"),
     };
-    writeln!(
-        out,
-        "  found in scenario {}{shrunk}; {} steps, in {}:",
-        violation.executions,
-        violation.scenario.steps.len(),
-        violation.file.display()
-    )?;
-    violation.scenario.to_string().lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    let steps = violation.scenario.steps.len();
+    if violation.file.as_os_str().is_empty() {
+        writeln!(out, "  found while the system started")?;
+    } else {
+        let file = violation.file.display();
+        writeln!(out, "  found in scenario {}{shrunk}; {steps} steps, in {file}:", violation.executions)?;
+    }
+    if steps > 0 {
+        violation.scenario.to_string().lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    }
     if !violation.diagnostics.trim().is_empty() {
         writeln!(out, "  the system wrote:")?;
         let lines: Vec<&str> = violation.diagnostics.lines().collect();
