@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use poolproof::address::Grant;
 use poolproof::contract::Contract;
 use poolproof::engine::examine::Examiner;
+use poolproof::engine::watchdog::Hang;
 use poolproof::generate::Generator;
 use poolproof::operation::{Operation, PoolShape, Response, Text, Want, Written};
 use poolproof::scenario::Scenario;
@@ -71,7 +72,8 @@ fn compare<S: Store>(sut: impl Sut, mut straight_one: Allocator<S>, scenarios: u
     let contract = Contract { durable: false, ..sut.contract().clone() };
     let generator = Generator::new(&contract);
     let mut sut = Recorder { sut, contract, calls: None };
-    let mut examiner = Examiner::sparing(&sut);
+    let on_hang = Box::new(|hang: Hang| eprintln!("{} in\n{}", hang.violation(), hang.scenario));
+    let mut examiner = Examiner::sparing(&sut).watched(&sut, on_hang).expect("a thread can be started");
     let mut pairs = Vec::new();
     for block in 0..=BLOCKS {
         let seeds = block * scenarios..(block + 1) * scenarios;
@@ -126,6 +128,10 @@ impl<S: Sut> Sut for Recorder<S> {
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         self.note(|| Call::prepared(operation));
         self.sut.call(operation)
+    }
+
+    fn is_fast(&self) -> bool {
+        self.sut.is_fast()
     }
 }
 

@@ -163,10 +163,12 @@ impl Property {
         }
     }
 
-    /// Which engine checks it today, or `None` where none does yet.
+    /// Which engines check it, or `None` where none does yet. Some look only at certain systems:
+    /// [`unchecked`](crate::engine::examine::unchecked).
     pub fn checked_by(self) -> Option<&'static str> {
         match self {
             Property::Linearizable => None,
+            Property::Tidy => Some("check, replay; of processes on a pipe"),
             _ => Some("check, replay"),
         }
     }

@@ -22,7 +22,7 @@ import unicodedata
 from typing import NamedTuple
 
 from allocator import Allocator, contract, options, store_for
-from pools import Allocation, Pool, Settings, Spans
+from pools import Allocation, Pool, Settings, Spans, nth
 from protocol import Refusal, Server, read_name
 
 
@@ -202,6 +202,30 @@ class lowest_first(Allocator):
     """Where random choice is promised, the lowest free address is handed out."""
     def pick(self, pool, size):
         return pool.lowest(size)
+
+
+@breaks("unpredictable", "--unpredictable", needs="statistics")
+class few_lowest(Allocator):
+    """Where random choice is promised, it falls on one of the eight lowest free addresses."""
+    def pick(self, pool, size):
+        slots = list(pool.free.slots(size))
+        total = sum(count for _, count in slots)
+        return nth(slots, random.randrange(min(total, 8)), size) if slots else None
+
+
+@breaks("unpredictable", "--unpredictable", needs="statistics")
+class random_start(Allocator):
+    """Where random choice is promised, only the first of a series is random; the others follow it."""
+    def __init__(self, *arguments):
+        self.next = None
+        super().__init__(*arguments)
+
+    def draw(self, most):
+        self.next = random.randrange(most) if self.next is None else (self.next + 1) % most
+        return self.next
+
+    def pick(self, pool, size):
+        return pool.drawn(size, self.draw)
 
 
 @breaks("bounded", needs="timing")

@@ -35,7 +35,7 @@ pub(crate) enum Command {
 }
 
 /// What every command that runs a system takes.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
     /// The system under test: sqlite, sqlite:PATH, memory, 'stdio:COMMAND ARG…', cni:PLUGIN
     #[arg(long, default_value = "sqlite", value_name = "SUT")]

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use super::arguments::{Check, Replay};
 use super::progress::Bar;
-use super::{publish, start};
+use super::{hang_reporter, probe, publish, start};
 use poolproof::engine::check::{self, Budget, Options};
+use poolproof::engine::examine::unchecked;
 use poolproof::engine::replay;
-use poolproof::property::Verdict;
+use poolproof::property::{Property, Verdict};
+use poolproof::sut::Sut;
 
 /// How long `check` runs when it is not told.
 const DEFAULT_TIME: Duration = Duration::from_secs(30);
@@ -29,11 +31,13 @@ pub(super) fn check(arguments: &Check) -> Result<Verdict> {
         keep_going: arguments.keep_going,
         save: arguments.save.clone(),
     };
+    probe(&options.save, "--save")?;
     let mut sut = match start(common)? {
         Ok(sut) => sut,
         Err(report) => return publish(&report, common),
     };
-    let mut bar = Bar::of(budget);
+    demand_checked(sut.as_ref(), &options.properties)?;
+    let mut bar = Bar::of(budget, hang_reporter(common));
     let report = check::check(sut.as_mut(), &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
@@ -47,12 +51,21 @@ pub(super) fn replay(arguments: &Replay) -> Result<Verdict> {
         Ok(sut) => sut,
         Err(report) => return publish(&report, common),
     };
-    let mut bar = Bar::of(Budget::Runs(entries.len() as u64));
+    let mut bar = Bar::of(Budget::Runs(entries.len() as u64), hang_reporter(common));
     let report =
         replay::replay(sut.as_mut(), &common.sut, &entries, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
     publish(&report, common)
+}
+
+/// Asking only for what is not looked at would always pass.
+fn demand_checked(sut: &dyn Sut, properties: &[Property]) -> Result<()> {
+    let why = |property: &Property| unchecked(sut, *property).map(|why| (*property, why));
+    match properties.iter().find_map(why) {
+        Some((property, why)) => bail!("`{property}` cannot be checked on this system: {why}"),
+        None => Ok(()),
+    }
 }
 
 /// A seed that nobody chose.

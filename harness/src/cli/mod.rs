@@ -17,6 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 
 use arguments::{Arguments, Command, Common, Format};
+use poolproof::engine::HangReporter;
 use poolproof::interrupt;
 use poolproof::property::Verdict;
 use poolproof::report::{Report, human, json, junit};
@@ -58,6 +59,9 @@ fn catch_signals() -> Result<()> {
 
 /// Starts the system, or tells why not. A system that misbehaves while it starts is a finding.
 fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
+    if let Some(path) = &common.junit {
+        probe(path.parent().unwrap_or(path), "--junit")?;
+    }
     match spec::start(&common.sut) {
         Ok(sut) => Ok(Ok(sut)),
         Err(Failure::Misbehaved(violation)) => Ok(Err(Report::of_start(&common.sut, violation))),
@@ -77,6 +81,24 @@ fn publish(report: &Report, common: &Common) -> Result<Verdict> {
         write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(report.verdict)
+}
+
+/// Can files be written into this folder, or could they if it were made? Asked before a long
+/// campaign, not after.
+fn probe(folder: &Path, option: &str) -> Result<()> {
+    let found = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    let advice = || format!("cannot write into {}; name another place with {option}", found.display());
+    tempfile::tempfile_in(found).map(|_| ()).with_context(advice)
+}
+
+/// Publishes the report on a call into this process that does not come back.
+fn hang_reporter(common: &Common) -> HangReporter {
+    let common = common.clone();
+    HangReporter::new(move |report| {
+        if let Err(error) = publish(report, &common) {
+            let _ = writeln!(io::stderr(), "poolproof: {error:#}");
+        }
+    })
 }
 
 /// Replaces a file as a whole.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use poolproof::engine::Progress;
 use poolproof::engine::check::Budget;
+use poolproof::engine::{HangReporter, Progress};
 
 /// How often the bar is drawn again.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -15,17 +15,18 @@ pub(super) struct Bar {
     budget: Budget,
     started: Instant,
     drawn: Instant,
+    hang_reporter: HangReporter,
 }
 
 impl Bar {
-    pub(super) fn of(budget: Budget) -> Bar {
+    pub(super) fn of(budget: Budget, hang_reporter: HangReporter) -> Bar {
         let length = match budget {
             Budget::Time(time) => time.as_millis() as u64,
             Budget::Runs(runs) => runs,
         };
         let style = ProgressStyle::with_template("[{elapsed_precise}] {wide_bar} {msg}");
         let bar = ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Bar { bar, budget, started: Instant::now(), drawn: Instant::now() }
+        Bar { bar, budget, started: Instant::now(), drawn: Instant::now(), hang_reporter }
     }
 }
 
@@ -44,6 +45,10 @@ impl Progress for Bar {
 
     fn began(&mut self, what: &str) {
         self.bar.println(what);
+    }
+
+    fn hang_reporter(&self) -> HangReporter {
+        self.hang_reporter.clone()
     }
 }
 

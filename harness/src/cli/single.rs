@@ -1,16 +1,19 @@
 //! The commands `shrink` and `explain`, which work on one scenario.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::arguments::{Explain, Format, Shrink};
-use super::{print, publish, start, write_whole};
+use super::arguments::{Common, Explain, Format, Shrink};
+use super::{hang_reporter, print, publish, start, write_whole};
+use poolproof::engine::counterexample::commented;
 use poolproof::engine::examine::Examiner;
-use poolproof::engine::minimise::{default_limit, minimise};
+use poolproof::engine::minimise::{Minimal, Minimiser, Patience};
 use poolproof::engine::replay::read_one;
 use poolproof::engine::run::{Judged, Runner, Watch};
+use poolproof::engine::watchdog::OnHang;
 use poolproof::operation::{Answer, Response};
 use poolproof::property::Verdict;
 use poolproof::report::{Report, Reported};
@@ -24,26 +27,34 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
         Err(report) => return publish(&report, common),
     };
     let started = Instant::now();
-    let mut report = Report::new(&common.sut, None);
-    let mut examiner = Examiner::thorough(sut.as_ref());
+    let mut report = Report::new(&common.sut, None).on(sut.as_ref());
+    let on_hang_here = on_hang(common, Some(&entry.path));
+    let examiner = Examiner::thorough(sut.as_ref()).watched(sut.as_ref(), on_hang_here);
+    let mut examiner = examiner.map_err(|failure| anyhow!("{failure}"))?;
     let run = examiner.examine(sut.as_mut(), &entry.scenario).map_err(|failure| anyhow!("{failure}"))?;
     report.scenarios = 1;
     report.operations = run.operations;
     report.coverage = examiner.runner.model.coverage.clone();
+    let is_late = run.is_late(sut.contract());
     let Some(finding) = run.finding else {
         report.missing.push(format!("{} breaks nothing here, so there is nothing to shrink", entry.path.display()));
         report.settle();
         return publish(&report, common);
     };
-    let limit = default_limit(sut.contract());
-    let minimal = minimise(sut.as_mut(), entry.scenario, finding.violation, limit, &|_| true);
-    let minimal = minimal.map_err(|failure| anyhow!("{failure}"))?;
+    let found = Minimal::of(entry.scenario, finding.violation, sut.as_ref());
+    let minimiser = Minimiser {
+        patience: Patience::with(sut.contract()),
+        counts: &|_| true,
+        is_late,
+        on_hang: on_hang(common, None),
+    };
+    let minimal = minimiser.minimise(sut.as_mut(), found).map_err(|failure| anyhow!("{failure}"))?;
     let file = arguments.output.as_ref().unwrap_or(&arguments.file);
     if let Some(output) = &arguments.output {
-        let text = format!("{}# {}\n", minimal.scenario, minimal.violation.to_string().replace(char::is_control, " "));
+        let text = commented(&minimal.scenario, &minimal.violation);
         write_whole(output, &text).with_context(|| format!("cannot write {}", output.display()))?;
     }
-    report.add(Reported::new(minimal, 1, file, &common.sut).with_diagnostics(sut.diagnostics()));
+    report.add(Reported::new(minimal, 1, Some(file), &common.sut));
     report.seconds = started.elapsed().as_secs_f64();
     report.settle();
     publish(&report, common)
@@ -56,8 +67,10 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
         Ok(sut) => sut,
         Err(report) => return publish(&report, common),
     };
-    let mut report = Report::new(&common.sut, None);
-    let mut runner = Runner::new(sut.as_ref()).explaining();
+    let mut report = Report::new(&common.sut, None).on(sut.as_ref());
+    let runner = Runner::new(sut.as_ref()).explaining();
+    let runner = runner.watched(sut.as_ref(), on_hang(common, Some(&entry.path)));
+    let mut runner = runner.map_err(|failure| anyhow!("{failure}"))?;
     let mut lines = Lines { scenario: &entry.scenario, text: String::new(), shown: None };
     let started = Instant::now();
     let run = runner.run(sut.as_mut(), &entry.scenario, &mut lines).map_err(|failure| anyhow!("{failure}"))?;
@@ -69,14 +82,8 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
     if let Some(finding) = run.finding {
         lines.head(finding.step);
         lines.line("violated", &finding.violation.to_string());
-        let violation = finding.violation;
-        let as_written = poolproof::engine::minimise::Minimal {
-            scenario: entry.scenario.clone(),
-            violation,
-            executions: 0,
-            is_cut_short: false,
-        };
-        report.add(Reported::new(as_written, 1, &entry.path, &common.sut).with_diagnostics(sut.diagnostics()));
+        let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut.as_ref());
+        report.add(Reported::new(as_written, 1, Some(&entry.path), &common.sut));
     } else if run.operations == 0 {
         report.missing.push("the scenario has no step that this system has".to_owned());
     }
@@ -85,6 +92,12 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
         print(&lines.text)?;
     }
     publish(&report, common)
+}
+
+/// Reports a call into this process that does not come back; `path` is the scenario's file.
+fn on_hang(common: &Common, path: Option<&Path>) -> OnHang {
+    let (reporter, sut, path) = (hang_reporter(common), common.sut.clone(), path.map(Path::to_owned));
+    Box::new(move |hang| reporter.tell(&Report::of_hang(&sut, &hang, path.as_deref())))
 }
 
 /// Collects what happens, step by step.

@@ -2,17 +2,18 @@
 //! something breaks.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Progress;
+use super::campaign::Campaign;
 use super::counterexample::CounterexampleFile;
 use super::examine::Examiner;
-use super::minimise::{default_limit, minimise};
+use super::minimise::{Minimal, Minimiser, Patience};
+use super::watchdog::OnHang;
+use super::{HangReporter, Progress};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
-use crate::property::{Property, Violation};
+use crate::property::Property;
 use crate::report::{Report, Reported};
-use crate::scenario::Scenario;
 use crate::sut::{Failure, Sut};
 
 /// How long a campaign lasts.
@@ -51,40 +52,34 @@ pub struct Options {
 pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -> Result<Report, Failure> {
     let generator = Generator::new(sut.contract()).with_max_steps(options.max_steps);
     let mut tour = tour(sut.contract()).into_iter();
-    let mut examiner = Examiner::sparing(sut);
-    let mut report = Report::new(&options.sut, Some(options.seed));
-    let started = Instant::now();
-    while goes_on(options.budget, started, report.scenarios) {
-        let seed = mix(options.seed, report.scenarios);
+    let reporter = progress.hang_reporter();
+    let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
+    let mut campaign = Campaign::new(Report::new(&options.sut, Some(options.seed)).on(sut), examiner, progress);
+    while goes_on(options.budget, &campaign) {
+        let seed = mix(options.seed, campaign.report.scenarios);
         let scenario = tour.next().unwrap_or_else(|| generator.scenario(seed));
-        let run = match examiner.examine(sut, &scenario) {
-            Ok(run) => run,
-            Err(Failure::Interrupted) => break,
-            Err(other) => return Err(other),
-        };
-        report.scenarios += 1;
-        report.operations += run.operations;
-        report.skipped += run.skipped;
-        progress.advanced(report.scenarios, report.operations, report.violations.len());
-        if let Some(finding) = run.finding.filter(|finding| counts(options, &report, finding.violation.property)) {
-            let found = Found { scenario, violation: finding.violation, seed };
-            let reported = follow_up(sut, options, found, &report, progress)?;
-            report.add(reported);
-            if !options.keep_going {
-                break;
-            }
+        let Some(run) = campaign.run(sut, &scenario)? else { break };
+        let is_late = run.is_late(sut.contract());
+        let Some(finding) = run.finding else { continue };
+        if !counts(options, &campaign.report, finding.violation.property) {
+            continue;
+        }
+        let found = Found { minimal: Minimal::of(scenario, finding.violation, sut), seed, is_late };
+        let reported = follow_up(sut, options, found, &mut campaign, &reporter)?;
+        campaign.report.add(reported);
+        if !options.keep_going {
+            break;
         }
     }
-    report.is_interrupted = interrupt::requested();
-    report.seconds = started.elapsed().as_secs_f64();
-    report.conclude(examiner.runner.model.coverage.clone(), sut.contract());
+    let mut report = campaign.end();
+    report.conclude(sut.contract());
     Ok(report)
 }
 
-fn goes_on(budget: Budget, started: Instant, scenarios: u64) -> bool {
+fn goes_on(budget: Budget, campaign: &Campaign<'_>) -> bool {
     let is_left = match budget {
-        Budget::Time(time) => started.elapsed() < time,
-        Budget::Runs(runs) => scenarios < runs,
+        Budget::Time(time) => campaign.elapsed() < time,
+        Budget::Runs(runs) => campaign.report.scenarios < runs,
     };
     is_left && !interrupt::requested()
 }
@@ -97,34 +92,51 @@ fn counts(options: &Options, report: &Report, property: Property) -> bool {
 
 /// A scenario that fails, as it was drawn.
 struct Found {
-    scenario: Scenario,
-    violation: Violation,
+    minimal: Minimal,
     seed: u64,
+    is_late: bool,
 }
 
-/// Saves what was found, shrinks it, saves it again.
+/// Saves what was found, shrinks it, saves it again. Where it cannot be saved it is still reported.
 fn follow_up(
     sut: &mut dyn Sut,
     options: &Options,
     found: Found,
-    report: &Report,
-    progress: &mut dyn Progress,
+    campaign: &mut Campaign<'_>,
+    reporter: &HangReporter,
 ) -> Result<Reported, Failure> {
-    // What was found must not be lost with the file.
-    let shown = format!("{} in\n{}", found.violation, found.scenario);
-    let unable = |error: std::io::Error| {
-        let folder = options.save.display();
-        let advice = format!("cannot write the counterexample into {folder}: {error}; name another with --save");
-        Failure::Unable(format!("{advice}; found: {shown}"))
+    let mut file = CounterexampleFile::new(&options.save, &options.sut, found.seed);
+    let Minimal { scenario, violation, .. } = &found.minimal;
+    let place = match file.write(scenario, violation) {
+        Ok(()) => format!("saved as {}", file.path().unwrap_or(&options.save).display()),
+        Err(error) => format!("it cannot be saved in {}: {error}", options.save.display()),
     };
-    let diagnostics = sut.diagnostics();
-    let file = CounterexampleFile::new(&options.save, &options.sut, found.seed, &found.violation).map_err(unable)?;
-    file.write(&found.scenario, &found.violation).map_err(unable)?;
-    progress.began(&format!("{}; saved as {}, shrinking", found.violation, file.path().display()));
-    let limit = default_limit(sut.contract());
-    let minimal = minimise(sut, found.scenario, found.violation, limit, &|property| counts(options, report, property))?;
-    file.write(&minimal.scenario, &minimal.violation).map_err(unable)?;
-    Ok(Reported::new(minimal, report.scenarios, file.path(), &options.sut).with_diagnostics(diagnostics))
+    campaign.announce(&format!("{violation}; {place}; shrinking"));
+    let minimiser = Minimiser {
+        patience: Patience::with(sut.contract()),
+        counts: &|property| counts(options, &campaign.report, property),
+        is_late: found.is_late,
+        on_hang: on_hang(options, reporter),
+    };
+    let minimal = minimiser.minimise(sut, found.minimal)?;
+    let saved = file.write(&minimal.scenario, &minimal.violation);
+    let reported = Reported::new(minimal, campaign.report.scenarios, file.path(), &options.sut);
+    Ok(match saved {
+        Ok(()) => reported,
+        Err(error) => reported.unsaved(&options.save, &error),
+    })
+}
+
+/// What is done when a call into this process does not come back: the scenario is saved and
+/// reported as it is, because it cannot be run again here.
+fn on_hang(options: &Options, reporter: &HangReporter) -> OnHang {
+    let (options, reporter) = (options.clone(), reporter.clone());
+    Box::new(move |hang| {
+        let mut file = CounterexampleFile::new(&options.save, &options.sut, mix(options.seed, hang.scenarios));
+        // Where it cannot be saved the report shows it all the same.
+        let saved = file.write(&hang.scenario, &hang.violation()).is_ok();
+        reporter.tell(&Report::of_hang(&options.sut, &hang, file.path().filter(|_| saved)));
+    })
 }
 
 /// The seed of the n-th scenario: well spread, and the same for ever. (The finaliser of

@@ -13,28 +13,42 @@ pub const EXTENSION: &str = "scenario";
 /// A counterexample's file. It is replaced as a whole, never left half written.
 #[derive(Clone, Debug)]
 pub struct CounterexampleFile {
-    path: PathBuf,
+    folder: PathBuf,
+    /// What its name says besides the property.
+    origin: String,
+    path: Option<PathBuf>,
 }
 
 impl CounterexampleFile {
-    /// A new file in `folder` (made if missing) named after the property and the system.
-    pub fn new(folder: &Path, sut: &str, seed: u64, violation: &Violation) -> io::Result<CounterexampleFile> {
-        fs::create_dir_all(folder)?;
+    /// A file in `folder` (made if missing) to be named after the property, the system and the seed.
+    pub fn new(folder: &Path, sut: &str, seed: u64) -> CounterexampleFile {
         let sut: String = sut.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-        let name = format!("{}-{}-{seed:x}.{EXTENSION}", violation.property, sut.trim_matches('-'));
-        Ok(CounterexampleFile { path: folder.join(name) })
+        let origin = format!("{}-{seed:x}", sut.trim_matches('-'));
+        CounterexampleFile { folder: folder.to_owned(), origin, path: None }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Where it is, once it is written.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
-    /// Writes the scenario with what it breaks as a comment.
-    pub fn write(&self, scenario: &Scenario, violation: &Violation) -> io::Result<()> {
-        let complaint = violation.to_string().replace(|c: char| c.is_control(), " ");
-        let partial = self.path.with_extension("partial");
-        fs::write(&partial, format!("{scenario}# {complaint}\n"))?;
-        fs::rename(&partial, &self.path)
+    /// Writes the scenario with what it breaks as a comment, in place of what was written before.
+    pub fn write(&mut self, scenario: &Scenario, violation: &Violation) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let path = self.folder.join(format!("{}-{}.{EXTENSION}", violation.property, self.origin));
+        let partial = path.with_extension("partial");
+        fs::write(&partial, commented(scenario, violation))?;
+        fs::rename(&partial, &path)?;
+        // Shrinking may have found another property broken, and the name says which.
+        if let Some(former) = self.path.replace(path).filter(|former| Some(former) != self.path.as_ref()) {
+            fs::remove_file(former)?;
+        }
+        Ok(())
     }
+}
+
+/// The scenario with what it breaks as a comment.
+pub fn commented(scenario: &Scenario, violation: &Violation) -> String {
+    let complaint = violation.to_string().replace(char::is_control, " ");
+    format!("{scenario}# {complaint}\n")
 }

@@ -1,20 +1,20 @@
 //! One scenario, run and then looked at from outside: promises that no single run can show.
 //!
-//! `unpredictable` needs a second instance of the system: the same choices again, where there were
-//! 2^40 ways to choose, are no chance. `bounded` needs a second scenario: the same steps on small
-//! pools must take as long. Both are looked at only where a run gives reason to, and only a few
-//! times a campaign.
+//! `unpredictable` needs statistics ([`chance`](super::chance)) and a second instance of the system:
+//! the same choices again, where there were 2^40 ways to choose, are no chance. `bounded` needs a
+//! second scenario: the same steps on small pools must take as long. A campaign spends only a part
+//! of its time on such second looks.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::chance::{CHANCE_BITS, Choices};
 use super::run::{Finding, Run, Runner, Unwatched};
+use super::watchdog::OnHang;
+use crate::contract::Clock;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
 use crate::shrink::with_small_pools;
 use crate::sut::{Failure, Sut};
-
-/// Choices that fit this many bits by chance do so once in a trillion times.
-const CHANCE_BITS: f64 = 40.0;
 
 /// A call that takes less than this needs no second look.
 const LONG_CALL: Duration = Duration::from_millis(20);
@@ -25,25 +25,68 @@ const LARGEST_RATIO: u32 = 20;
 /// How often each scenario is timed; the shortest time counts, so that noise does not.
 const TIMINGS: usize = 3;
 
+/// A campaign compares instances so often, because most start anew for it.
+const COMPARISONS: u32 = 3;
+
+/// A campaign may spend one part in so many of its time on looking at long calls, and this much to
+/// begin with.
+const TIME_SHARE: u32 = 4;
+const FIRST_SHARE: Duration = Duration::from_secs(2);
+
+/// Why a property cannot be broken by this system, or would not be seen: a campaign says nothing of
+/// it. `None` for what is looked at.
+pub fn unchecked(sut: &dyn Sut, property: Property) -> Option<&'static str> {
+    let contract = sut.contract();
+    let (is_checked, why) = match property {
+        Property::Linearizable => (false, "no engine checks it yet"),
+        Property::Tidy => (sut.open_files().is_some(), "open files of this system cannot be counted yet"),
+        Property::Unpredictable => (contract.unpredictable, "its contract does not promise random choice"),
+        Property::Durable => (contract.durable, "its contract does not promise durability"),
+        Property::Expiring => (contract.clock != Clock::None, "it has no leases"),
+        _ => return None,
+    };
+    (!is_checked).then_some(why)
+}
+
 /// Runs scenarios and looks at them.
 pub struct Examiner {
     /// Runs them, and holds the coverage.
     pub runner: Runner,
-    /// How many more times each kind of second look is taken.
-    second_looks: [u32; 2],
+    /// How many more comparisons of two instances.
+    comparisons: u32,
+    /// Is the time for long calls limited?
+    is_sparing: bool,
+    started: Instant,
+    /// Time spent on long calls.
+    spent: Duration,
 }
 
 impl Examiner {
     /// For a campaign of many scenarios: a few second looks.
     pub fn sparing(sut: &dyn Sut) -> Examiner {
-        let runner = Runner::new(sut);
-        let runner = if sut.is_outside() { runner } else { runner.trusting_resets() };
-        Examiner { runner, second_looks: [3, 3] }
+        let thorough = Examiner::thorough(sut);
+        let runner = if sut.is_fast() { thorough.runner.trusting_resets() } else { thorough.runner };
+        Examiner { runner, comparisons: COMPARISONS, is_sparing: true, ..thorough }
     }
 
     /// For single scenarios: as many second looks as there is reason for.
     pub fn thorough(sut: &dyn Sut) -> Examiner {
-        Examiner { runner: Runner::new(sut), second_looks: [u32::MAX; 2] }
+        Examiner {
+            runner: Runner::new(sut),
+            comparisons: u32::MAX,
+            is_sparing: false,
+            started: Instant::now(),
+            spent: Duration::ZERO,
+        }
+    }
+
+    /// The same with a [watched](Runner::watched) runner.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn watched(self, sut: &dyn Sut, on_hang: OnHang) -> Result<Examiner, Failure> {
+        Ok(Examiner { runner: self.runner.watched(sut, on_hang)?, ..self })
     }
 
     /// Runs a scenario from the empty state.
@@ -54,7 +97,7 @@ impl Examiner {
     pub fn examine(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
         let mut run = self.runner.run(sut, scenario, &mut Unwatched)?;
         if run.finding.is_none() {
-            let violation = match self.predictable(sut, scenario, &run)? {
+            let violation = match self.predictable(sut, scenario, &run.choices)? {
                 Some(violation) => Some(violation),
                 None => self.unbounded(sut, scenario, &run)?,
             };
@@ -63,64 +106,97 @@ impl Examiner {
         Ok(run)
     }
 
-    /// Do two fresh instances choose alike?
-    fn predictable(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
-        if run.choice_bits < CHANCE_BITS || !self.takes_second_look(0) {
+    /// Are choices that are promised to be random no random ones, or the same in two fresh instances?
+    fn predictable(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+        choices: &Choices,
+    ) -> Result<Option<Violation>, Failure> {
+        let violation = |message| Ok(Some(Violation::new(Property::Unpredictable, message)));
+        if let Some(suspicion) = choices.suspicion() {
+            return violation(suspicion);
+        }
+        if choices.bits < CHANCE_BITS || self.comparisons == 0 {
             return Ok(None);
         }
-        let mut fresh = || {
-            sut.forget();
-            self.runner.run(sut, scenario, &mut Unwatched)
-        };
-        let (first, second) = (fresh()?, fresh()?);
-        if first.choices != second.choices || first.choice_bits < CHANCE_BITS {
+        self.comparisons = self.comparisons.saturating_sub(1);
+        let Some((first, second)) = self.choices_of_two(sut, scenario)? else { return Ok(None) };
+        if choices.can_be_tested() {
+            self.runner.model.coverage.tested_choices += 1;
+        }
+        if first.grants != second.grants || first.bits < CHANCE_BITS {
             return Ok(None);
         }
-        let shown: Vec<String> = first.choices.iter().take(4).map(ToString::to_string).collect();
-        let message = format!(
+        let shown: Vec<String> = first.grants.iter().take(4).map(ToString::to_string).collect();
+        violation(format!(
             "two fresh instances choose the same {} addresses ({}, …) among 2^{:.0} possibilities",
-            first.choices.len(),
+            first.grants.len(),
             shown.join(", "),
-            first.choice_bits
-        );
-        Ok(Some(Violation::new(Property::Unpredictable, message)))
+            first.bits
+        ))
+    }
+
+    /// What two fresh instances choose, where there can be such.
+    fn choices_of_two(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+    ) -> Result<Option<(Choices, Choices)>, Failure> {
+        let mut fresh = || match sut.forget() {
+            true => self.runner.run(sut, scenario, &mut Unwatched).map(|run| Some(run.choices)),
+            false => Ok(None),
+        };
+        Ok(fresh()?.zip(fresh()?))
     }
 
     /// Do the same steps take much longer on large pools than on small ones?
     fn unbounded(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
-        if run.longest_call < LONG_CALL {
+        if run.longest_call < LONG_CALL || !self.has_time() {
             return Ok(None);
         }
         let Some(small) = with_small_pools(scenario) else { return Ok(None) };
-        if !self.takes_second_look(1) {
-            return Ok(None);
-        }
-        let (large_time, large_accepted) = self.shortest_time(sut, scenario)?;
-        let (small_time, small_accepted) = self.shortest_time(sut, &small)?;
-        // Calls that are refused only on small pools are quick, and say nothing about large ones.
-        let is_comparable = small_accepted >= large_accepted / 2;
-        if !is_comparable || large_time < LONG_CALL || large_time < small_time * LARGEST_RATIO {
-            return Ok(None);
-        }
-        let message =
-            format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
-        Ok(Some(Violation::new(Property::Bounded, message)))
+        let started = Instant::now();
+        let compared = self.compare_times(sut, scenario, &small);
+        self.spent += started.elapsed();
+        Ok(compared?.map(|message| Violation::new(Property::Bounded, message)))
     }
 
-    /// The shortest time in calls, and how many of them were not refused.
-    fn shortest_time(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<(Duration, u64), Failure> {
-        let mut shortest = (Duration::MAX, 0);
-        for _ in 0..TIMINGS {
-            let run = self.runner.run(sut, scenario, &mut Unwatched)?;
-            shortest = shortest.min((run.time_in_calls, run.accepted));
+    /// May long calls be looked at again?
+    fn has_time(&self) -> bool {
+        !self.is_sparing || self.spent < FIRST_SHARE + self.started.elapsed() / TIME_SHARE
+    }
+
+    fn compare_times(
+        &mut self,
+        sut: &mut dyn Sut,
+        large: &Scenario,
+        small: &Scenario,
+    ) -> Result<Option<String>, Failure> {
+        let large = self.shortest(sut, large)?;
+        // It may have been many short calls, or the machine that had something else to do.
+        if large.longest_call < LONG_CALL {
+            return Ok(None);
+        }
+        let small = self.shortest(sut, small)?;
+        let (large_time, small_time) = (large.time_in_calls, small.time_in_calls);
+        // Calls that are refused only on small pools are quick, and say nothing about large ones.
+        let is_comparable = small.accepted >= large.accepted / 2;
+        let is_longer = large_time >= LONG_CALL && large_time >= small_time * LARGEST_RATIO;
+        let message =
+            || format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
+        Ok((is_comparable && is_longer).then(message))
+    }
+
+    /// The shortest of several runs.
+    fn shortest(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
+        let mut shortest = self.runner.run_timed(sut, scenario)?;
+        for _ in 1..TIMINGS {
+            let run = self.runner.run_timed(sut, scenario)?;
+            if run.time_in_calls < shortest.time_in_calls {
+                shortest = run;
+            }
         }
         Ok(shortest)
-    }
-
-    fn takes_second_look(&mut self, kind: usize) -> bool {
-        let left = &mut self.second_looks[kind];
-        let takes = *left > 0;
-        *left = left.saturating_sub(1);
-        takes
     }
 }

@@ -3,11 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::examine::Examiner;
+use super::watchdog::OnHang;
 use crate::contract::Contract;
+use crate::interrupt;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
 use crate::shrink::Shrinker;
 use crate::sut::{Failure, Sut};
+
+/// While a hang is made small, a call is late after the contract's time divided by this.
+const HURRY: u32 = 8;
+/// But never sooner: a slow machine is no hang.
+const LEAST_HURRY: Duration = Duration::from_millis(250);
 
 /// A small scenario that fails, and how.
 #[derive(Clone, Debug)]
@@ -16,95 +23,176 @@ pub struct Minimal {
     pub scenario: Scenario,
     /// What it breaks; told anew, because a smaller scenario often tells better.
     pub violation: Violation,
+    /// What the system wrote for people when it failed like that.
+    pub diagnostics: String,
     /// How many scenarios were run on the way.
     pub executions: u64,
-    /// Was it stopped before the fix-point?
-    pub is_cut_short: bool,
+    /// Why it was stopped before the fix-point, if it was.
+    pub cut_short: Option<String>,
 }
 
-/// Shrinks until nothing simpler fails, or time is up. A candidate counts when it breaks the same
-/// property, or one that tells of the same books: which of those shows first depends on the steps
-/// around it. `counts` says which properties the violation may become.
-///
-/// What is found must fail on a fresh instance of the system, too. Where it does not, it leant on
-/// what earlier scenarios had left behind, and it is shrunk again with a fresh instance each time.
-///
-/// # Errors
-///
-/// Only what the harness itself could not do; an interruption gives the best so far.
-pub fn minimise(
-    sut: &mut dyn Sut,
-    scenario: Scenario,
-    violation: Violation,
-    limit: Duration,
-    counts: &dyn Fn(Property) -> bool,
-) -> Result<Minimal, Failure> {
-    let minimal = Minimal { scenario, violation, executions: 0, is_cut_short: false };
-    let mut search =
-        Search { examiner: Examiner::thorough(sut), deadline: Instant::now() + limit, counts, is_fresh: false };
-    let found = search.shrink(sut, minimal.clone())?;
-    search.is_fresh = true;
-    if search.is_over() || search.fails(sut, &found.scenario, &found.violation)?.is_some() {
-        return Ok(found);
+impl Minimal {
+    /// A scenario as it was found, or written.
+    pub fn of(scenario: Scenario, violation: Violation, sut: &dyn Sut) -> Minimal {
+        Minimal { scenario, violation, diagnostics: sut.diagnostics(), executions: 0, cut_short: None }
     }
-    let executions = found.executions + 1;
-    match search.fails(sut, &minimal.scenario, &minimal.violation)? {
-        Some(violation) => search.shrink(sut, Minimal { violation, executions, ..minimal }),
-        None => {
-            let note =
-                "a fresh instance does not show it with these steps: earlier scenarios or chance have a part in it";
-            let message = format!("{}; {note}", found.violation.message);
-            Ok(Minimal { violation: Violation::new(found.violation.property, message), executions, ..found })
-        }
+}
+
+/// How long to go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// At most so long without getting any smaller.
+    pub without_progress: Duration,
+    /// At most so long in all.
+    pub in_all: Duration,
+}
+
+impl Patience {
+    /// What a person waits for gladly, given what a call may cost: half a minute without progress,
+    /// five minutes in all, and more where calls may take longer than seconds.
+    pub fn with(contract: &Contract) -> Patience {
+        // A contract may ask for any time; adapters give a minute at most.
+        let call = Duration::from_millis(contract.timeout_ms.min(60_000));
+        let without_progress = Duration::from_secs(30).max(4 * call);
+        Patience { without_progress, in_all: 10 * without_progress }
+    }
+}
+
+/// How to go about it.
+pub struct Minimiser<'a> {
+    /// How long to go on.
+    pub patience: Patience,
+    /// Which properties the violation may become.
+    pub counts: &'a dyn Fn(Property) -> bool,
+    /// Does it fail because a call is late?
+    pub is_late: bool,
+    /// Who is told when a smaller scenario hangs in this process.
+    pub on_hang: OnHang,
+}
+
+impl Minimiser<'_> {
+    /// Shrinks until nothing simpler fails, or patience is at its end. A candidate counts when it
+    /// breaks the same property, or one that tells of the same books: which of those shows first
+    /// depends on the steps around it.
+    ///
+    /// What is found must fail on a fresh instance of the system, too. Where it does not, it leant
+    /// on what earlier scenarios had left behind, and it is shrunk again with a fresh instance each
+    /// time.
+    ///
+    /// # Errors
+    ///
+    /// When not even a beginning can be made. Whatever comes in between later, an interruption or a
+    /// system that cannot be started any more, gives the best so far and says why.
+    pub fn minimise(self, sut: &mut dyn Sut, found: Minimal) -> Result<Minimal, Failure> {
+        let examiner = Examiner::thorough(sut).watched(sut, self.on_hang)?;
+        let now = Instant::now();
+        let mut search = Search {
+            examiner,
+            patience: self.patience,
+            counts: self.counts,
+            began: now,
+            last_progress: now,
+            is_fresh: false,
+        };
+        // A hang is waited for in each candidate that shows it. Waiting less long loses nothing, since
+        // the result is confirmed with the whole time.
+        let timeout = Duration::from_millis(sut.contract().timeout_ms);
+        sut.hurry(self.is_late.then(|| (timeout / HURRY).max(LEAST_HURRY)));
+        let small = search.shrink(sut, found.clone());
+        sut.hurry(None);
+        Ok(search.confirm(sut, found, small))
     }
 }
 
 /// What it takes to try a candidate.
 struct Search<'a> {
     examiner: Examiner,
-    deadline: Instant,
+    patience: Patience,
     counts: &'a dyn Fn(Property) -> bool,
+    began: Instant,
+    last_progress: Instant,
     /// Does each candidate get an instance of the system of its own?
     is_fresh: bool,
 }
 
+/// How a candidate failed, or why it is not known whether it does.
+type Tried = Result<Option<Violation>, String>;
+
 impl Search<'_> {
-    fn shrink(&mut self, sut: &mut dyn Sut, mut minimal: Minimal) -> Result<Minimal, Failure> {
-        let mut shrinker = Shrinker::new(minimal.scenario);
+    fn shrink(&mut self, sut: &mut dyn Sut, mut minimal: Minimal) -> Minimal {
+        let mut shrinker = Shrinker::new(minimal.scenario.clone());
+        self.last_progress = Instant::now();
         while let Some(candidate) = shrinker.propose() {
-            if self.is_over() {
-                minimal.is_cut_short = true;
+            minimal.cut_short = self.is_over();
+            if minimal.cut_short.is_some() {
                 break;
             }
             minimal.executions += 1;
-            if let Some(violation) = self.fails(sut, &candidate, &minimal.violation)? {
-                minimal.violation = violation;
-                shrinker.accept(candidate);
+            match self.fails(sut, &candidate, &minimal.violation) {
+                Ok(None) => {}
+                Ok(Some(violation)) => {
+                    (minimal.violation, minimal.diagnostics) = (violation, sut.diagnostics());
+                    shrinker.accept(candidate);
+                    self.last_progress = Instant::now();
+                }
+                Err(why) => {
+                    minimal.cut_short = Some(why);
+                    break;
+                }
             }
         }
         minimal.scenario = shrinker.best().clone();
-        Ok(minimal)
+        minimal
     }
 
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline || crate::interrupt::requested()
+    /// Sees to it that the result fails on a fresh instance.
+    fn confirm(&mut self, sut: &mut dyn Sut, found: Minimal, small: Minimal) -> Minimal {
+        self.is_fresh = true;
+        if interrupt::requested() {
+            return small;
+        }
+        let executions = small.executions + 1;
+        match self.fails(sut, &small.scenario, &small.violation) {
+            Ok(Some(violation)) => Minimal { violation, diagnostics: sut.diagnostics(), executions, ..small },
+            Ok(None) => self.shrink_on_fresh_instances(sut, found, Minimal { executions, ..small }),
+            Err(why) => Minimal { cut_short: Some(why), ..small },
+        }
     }
 
-    /// How the scenario fails, if it fails like that. An interruption is no failure of it.
-    fn fails(
-        &mut self,
-        sut: &mut dyn Sut,
-        scenario: &Scenario,
-        like: &Violation,
-    ) -> Result<Option<Violation>, Failure> {
+    fn shrink_on_fresh_instances(&mut self, sut: &mut dyn Sut, found: Minimal, small: Minimal) -> Minimal {
+        let executions = small.executions + 1;
+        match self.fails(sut, &found.scenario, &found.violation) {
+            Ok(Some(violation)) => self.shrink(sut, Minimal { violation, executions, ..found }),
+            Ok(None) => {
+                let note =
+                    "a fresh instance does not show it with these steps: earlier scenarios or chance have a part in it";
+                let message = format!("{}; {note}", small.violation.message);
+                Minimal { violation: Violation::new(small.violation.property, message), executions, ..small }
+            }
+            Err(why) => Minimal { cut_short: Some(why), ..small },
+        }
+    }
+
+    /// Why there should be no more candidates.
+    fn is_over(&self) -> Option<String> {
+        let Patience { without_progress, in_all } = self.patience;
+        if interrupt::requested() {
+            Some("interrupted".to_owned())
+        } else if self.last_progress.elapsed() >= without_progress {
+            Some(format!("{without_progress:?} without progress"))
+        } else if self.began.elapsed() >= in_all {
+            Some(format!("{in_all:?} are enough"))
+        } else {
+            None
+        }
+    }
+
+    /// How the scenario fails, if it fails like that.
+    fn fails(&mut self, sut: &mut dyn Sut, scenario: &Scenario, like: &Violation) -> Tried {
         if self.is_fresh {
             sut.forget();
         }
-        let run = match self.examiner.examine(sut, scenario) {
-            Ok(run) => run,
-            Err(Failure::Interrupted) => return Ok(None),
-            Err(other) => return Err(other),
-        };
+        let run = self.examiner.examine(sut, scenario).map_err(|failure| failure.to_string())?;
         let violation = run.finding.map(|finding| finding.violation);
         let like = like.property;
         Ok(violation.filter(|Violation { property, .. }| {
@@ -118,10 +206,4 @@ impl Search<'_> {
 fn tells_of_books(property: Property) -> bool {
     use Property::{Accounted, Atomic, Complete, Durable, Expiring, Reconfigurable, Released};
     matches!(property, Accounted | Atomic | Complete | Durable | Expiring | Reconfigurable | Released)
-}
-
-/// How long shrinking may last by default, given what a call may cost.
-pub fn default_limit(contract: &Contract) -> Duration {
-    // A contract may ask for any time; adapters give a minute at most.
-    Duration::from_secs(30).max(4 * Duration::from_millis(contract.timeout_ms.min(60_000)))
 }

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use super::Progress;
+use super::campaign::Campaign;
 use super::counterexample::EXTENSION;
 use super::examine::Examiner;
 use super::minimise::Minimal;
-use crate::interrupt;
+use super::watchdog::OnHang;
+use super::{HangReporter, Progress};
 use crate::report::{Report, Reported};
 use crate::scenario::{Scenario, parse};
 use crate::sut::{Failure, Sut};
@@ -94,41 +94,36 @@ pub fn replay(
     entries: &[Entry],
     progress: &mut dyn Progress,
 ) -> Result<Report, Failure> {
-    let mut examiner = Examiner::thorough(sut);
-    let mut report = Report::new(name, None);
+    let examiner = Examiner::thorough(sut).watched(sut, on_hang(name, entries, progress.hang_reporter()))?;
+    let mut campaign = Campaign::new(Report::new(name, None).on(sut), examiner, progress);
     let mut missing = Vec::new();
-    let started = Instant::now();
     for entry in entries {
-        let run = match examiner.examine(sut, &entry.scenario) {
-            Ok(run) => run,
-            Err(Failure::Interrupted) => break,
-            Err(other) => return Err(other),
-        };
-        report.scenarios += 1;
-        report.operations += run.operations;
-        report.skipped += run.skipped;
-        progress.advanced(report.scenarios, report.operations, report.violations.len());
+        let Some(run) = campaign.run(sut, &entry.scenario)? else { break };
         let all_skipped = run.skipped >= entry.scenario.steps.len() as u64;
         if let Some(finding) = run.finding {
-            let (scenario, violation) = (entry.scenario.clone(), finding.violation);
-            let as_written = Minimal { scenario, violation, executions: 0, is_cut_short: false };
-            let reported = Reported::new(as_written, report.scenarios, &entry.path, name);
-            report.add(reported.with_diagnostics(sut.diagnostics()));
+            let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut);
+            let reported = Reported::new(as_written, campaign.report.scenarios, Some(&entry.path), name);
+            campaign.report.add(reported);
         } else if all_skipped {
             missing.push(format!("{}: no step that this system has", entry.path.display()));
         }
     }
-    report.is_interrupted = interrupt::requested() && report.scenarios < entries.len() as u64;
+    let mut report = campaign.end();
+    let left = entries.len() as u64 - report.scenarios;
+    report.is_interrupted &= left > 0;
     if report.is_interrupted {
-        missing.push(format!(
-            "{} of {} scenarios were not run",
-            entries.len() as u64 - report.scenarios,
-            entries.len()
-        ));
+        missing.push(format!("{left} of {} scenarios were not run", entries.len()));
     }
-    report.seconds = started.elapsed().as_secs_f64();
-    report.coverage = examiner.runner.model.coverage.clone();
     report.missing = missing;
     report.settle();
     Ok(report)
+}
+
+/// What is done when a call into this process does not come back.
+fn on_hang(name: &str, entries: &[Entry], reporter: HangReporter) -> OnHang {
+    let (name, entries) = (name.to_owned(), entries.to_vec());
+    Box::new(move |hang| {
+        let entry = entries.iter().find(|entry| entry.scenario == hang.scenario);
+        reporter.tell(&Report::of_hang(&name, &hang, entry.map(|entry| &*entry.path)));
+    })
 }

@@ -6,14 +6,17 @@
 //! operands do not resolve, are skipped and counted.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use smallvec::smallvec;
 
+use super::chance::Choices;
 use super::panics;
+use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
-use crate::contract::{Clock, Repeat};
+use crate::contract::{Clock, Contract, Repeat};
 use crate::interrupt;
 use crate::model::Model;
 use crate::operation::{Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
@@ -38,14 +41,19 @@ pub struct Run {
     pub accepted: u64,
     /// Steps that were not run.
     pub skipped: u64,
-    /// What the system chose where it had a choice, in order.
-    pub choices: Vec<Grant>,
-    /// How many ways there were to choose so, as a power of two.
-    pub choice_bits: f64,
-    /// Time spent in calls, and in the longest of them.
+    /// What the system chose where it promises to choose at random.
+    pub choices: Choices,
+    /// Time spent in calls; where they are not timed one by one, in the whole run.
     pub time_in_calls: Duration,
-    /// The longest call.
+    /// The longest call; where they are not timed one by one, no call took longer than this.
     pub longest_call: Duration,
+}
+
+impl Run {
+    /// Did a call take longer than the contract allows?
+    pub fn is_late(&self, contract: &Contract) -> bool {
+        self.longest_call >= Duration::from_millis(contract.timeout_ms)
+    }
 }
 
 /// A violation and where it struck.
@@ -103,6 +111,8 @@ pub struct Runner {
     /// The model, which holds the coverage.
     pub model: Model,
     traces: Vec<Trace>,
+    watchdog: Option<Watchdog>,
+    /// Is every call timed?
     is_timing: bool,
     /// After every so many scenarios, what a reset left behind is looked at.
     reset_audit_period: u64,
@@ -137,7 +147,8 @@ impl Runner {
         Runner {
             model: Model::new(sut.contract().clone()),
             traces: Vec::new(),
-            is_timing: sut.is_outside(),
+            watchdog: None,
+            is_timing: !sut.is_fast(),
             reset_audit_period: 1,
             runs: 0,
         }
@@ -149,6 +160,22 @@ impl Runner {
         Runner { reset_audit_period: 16, ..self }
     }
 
+    /// The same runner, which does not wait for ever for calls into this process: `on_hang` is told
+    /// of one that does not come back, and then the process ends with the exit code for a violation.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be started.
+    pub fn watched(mut self, sut: &dyn Sut, on_hang: OnHang) -> Result<Runner, Failure> {
+        if !sut.ends_late_calls() {
+            let limit = Duration::from_millis(sut.contract().timeout_ms);
+            let started = Watchdog::start(limit, sut.scratch().map(Path::to_owned), on_hang);
+            let unable = |error| Failure::Unable(format!("cannot start the thread that watches for hangs: {error}"));
+            self.watchdog = Some(started.map_err(unable)?);
+        }
+        Ok(self)
+    }
+
     /// The same runner with a model that says what it allows.
     pub fn explaining(self) -> Runner {
         Runner { model: self.model.explaining(), ..self }
@@ -158,6 +185,9 @@ impl Runner {
     /// the system does wrong is a finding.
     pub fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario, watch: &mut dyn Watch) -> Result<Run, Failure> {
         self.runs += 1;
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin(scenario);
+        }
         self.model.reset();
         self.traces.clear();
         self.traces.resize_with(scenario.steps.len(), Trace::default);
@@ -175,7 +205,19 @@ impl Runner {
             Err(Stop::Failed(failure)) => return Err(failure),
             Err(Stop::Found(violation)) => Some(Finding { step: pass.at, violation }),
         };
+        if !pass.runner.is_timing {
+            pass.run.time_in_calls = pass.started.elapsed();
+            pass.run.longest_call = pass.run.time_in_calls;
+        }
         Ok(Run { finding, ..pass.run })
+    }
+
+    /// The same with every call timed.
+    pub fn run_timed(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
+        let was_timing = std::mem::replace(&mut self.is_timing, true);
+        let run = self.run(sut, scenario, &mut Unwatched);
+        self.is_timing = was_timing;
+        run
     }
 }
 
@@ -204,7 +246,7 @@ const LEAK_STREAK: u32 = 4;
 
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        guarded(|| self.sut.reset())??;
+        guarded(&self.runner.watchdog, || self.sut.reset())??;
         for (index, step) in scenario.steps.iter().enumerate() {
             self.at = index;
             if self.runner.model.is_uncertain() {
@@ -215,7 +257,7 @@ impl Pass<'_> {
         }
         self.at = scenario.steps.len();
         self.audit()?;
-        guarded(|| self.sut.finish())??;
+        guarded(&self.runner.watchdog, || self.sut.finish())??;
         self.audit_reset()
     }
 
@@ -334,28 +376,35 @@ impl Pass<'_> {
 
     fn timed_call(&mut self, call: &Operation) -> Result<Response, Stop> {
         if !self.runner.is_timing {
-            return Ok(guarded(|| self.sut.call(call))??);
+            return Ok(guarded(&self.runner.watchdog, || self.sut.call(call))??);
         }
         let started = Instant::now();
-        let response = guarded(|| self.sut.call(call))??;
+        let response = guarded(&self.runner.watchdog, || self.sut.call(call));
         let time = started.elapsed();
         self.run.time_in_calls += time;
         self.run.longest_call = self.run.longest_call.max(time);
-        Ok(response)
+        Ok(response??)
     }
 
     /// Notes what a system that promises random choice chose, and among how many.
     fn note_choices(&mut self, call: &Operation, answer: &Answer) {
         let (Operation::Allocate { requests, .. }, Answer::Granted { grants, .. }) = (call, answer) else { return };
-        if !self.runner.model.contract().unpredictable {
+        let contract = self.runner.model.contract();
+        if !contract.unpredictable {
             return;
         }
+        // What an owner is given once more is no choice.
+        let is_given_again = |grant: &Grant, choices: &Choices| choices.grants.contains(grant);
+        let may_repeat = contract.repeat == Repeat::Same;
         let chosen = requests.iter().zip(grants).filter(|(request, _)| matches!(request.want, Want::Any));
         for (request, grant) in chosen {
             let Some(pool) = self.runner.model.pool(&request.pool) else { continue };
-            let free = pool.layout.capacity.minus(pool.allocated()).saturated();
-            self.run.choice_bits += ((free as f64) + 1.0).log2();
-            self.run.choices.push(*grant);
+            if may_repeat && is_given_again(grant, &self.run.choices) {
+                continue;
+            }
+            // The model has recorded the grant already: it was free until then.
+            let free = pool.layout.capacity.minus(pool.allocated()).saturated().saturating_add(1);
+            self.run.choices.note(*grant, pool.free_below(grant.span().first), free, pool.len());
         }
     }
 
@@ -449,7 +498,7 @@ impl Pass<'_> {
             self.skip("the system is not durable");
             return Ok(());
         }
-        guarded(|| if crashed { self.sut.crash() } else { self.sut.restart() })??;
+        guarded(&self.runner.watchdog, || if crashed { self.sut.crash() } else { self.sut.restart() })??;
         self.runner.model.restarted(crashed);
         self.watch.noted(self.at, if crashed { "crashed and started again" } else { "restarted" });
         Ok(())
@@ -480,7 +529,7 @@ impl Pass<'_> {
             return Ok(());
         }
         model.reset();
-        guarded(|| self.sut.reset())??;
+        guarded(&self.runner.watchdog, || self.sut.reset())??;
         let listed = self.call(&Operation::List { pool: None });
         listed.map(|_| ()).map_err(|stop| match stop {
             Stop::Found(violation) => {
@@ -548,9 +597,11 @@ fn elapsed_ms(since: Instant) -> u64 {
 }
 
 /// Runs the system's own code: a panic in it is a violation of `total`, not our end.
-fn guarded<T>(system: impl FnOnce() -> T) -> Result<T, Violation> {
+fn guarded<T>(watchdog: &Option<Watchdog>, system: impl FnOnce() -> T) -> Result<T, Violation> {
     let guard = panics::Guard::new();
+    watchdog.iter().for_each(Watchdog::beat);
     let ended = catch_unwind(AssertUnwindSafe(system));
+    watchdog.iter().for_each(Watchdog::beat);
     drop(guard);
     ended.map_err(|payload| {
         Violation::new(Property::Total, format!("the system panicked: {}", panics::describe(&*payload)))

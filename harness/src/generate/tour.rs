@@ -54,7 +54,17 @@ fn tour_of(family: Family, contract: &Contract) -> Vec<String> {
         family.bits() - 1,
         family.bits(),
     );
-    let mut texts = vec![addresses];
+    // Enough random choices for a test, where that is promised.
+    let many = if contract.unpredictable { 64 } else { 3 };
+    let huge_prefix = match family {
+        Family::V4 => "10.0.0.0/8",
+        Family::V6 => "fd00::/64",
+    };
+    let huge = format!(
+        "pool p0 {huge_prefix} gateway {}\nfill p0 \"a\" {many}\nallocate \"b\" p0 [-2]\nusage p0\nrelease p0 @3 \"b\"",
+        at(1)
+    );
+    let mut texts = vec![addresses, huge];
     if contract.clock != Clock::None || contract.has(Method::Begin) || contract.durable || contract.blocks {
         texts.push(rest);
     }
@@ -76,7 +86,7 @@ mod tests {
                 parse(&format!("{}\n{text}", crate::scenario::HEADER)).unwrap();
             }
         }
-        assert_eq!(tour(&contract).len(), 5);
-        assert_eq!(tour(&Contract::default()).len(), 2);
+        assert_eq!(tour(&contract).len(), 7);
+        assert_eq!(tour(&Contract::default()).len(), 4);
     }
 }

@@ -8,10 +8,13 @@ use super::layout::{Layout, edges};
 use super::pool::{Expiry, Freed, Held, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
-use crate::address::{Family, Grant, Span};
+use crate::address::{Count, Family, Grant, Span};
 use crate::contract::{Clock, ReleaseBy, ReleaseUnknown, Repeat};
 use crate::operation::{Answer, Grants, Kind, Operation, Request, Requests, Response, Text, Want, Written, is_name};
 use crate::property::{Property, Violation};
+
+/// Whoever walks through so many addresses takes long enough to be seen.
+const HUGE: u128 = 1 << 23;
 
 impl Model {
     pub(super) fn allocate(
@@ -548,6 +551,9 @@ fn count_granted(coverage: &mut Coverage, layout: &Layout, grant: Grant) {
     }
     if layout.allocatable.last().is_some_and(|last| last.last == span.last) {
         coverage.count_class(AddressClass::GrantedLast);
+    }
+    if layout.capacity >= Count::from(HUGE) {
+        coverage.count_class(AddressClass::GrantedHuge);
     }
     if let Grant::Block(_) = grant {
         coverage.count_class(AddressClass::GrantedBlock);

@@ -57,6 +57,8 @@ pub enum AddressClass {
     GrantedFirst,
     /// The last allocatable address of a pool was handed out.
     GrantedLast,
+    /// An address of a pool of eight million and more was handed out.
+    GrantedHuge,
     /// A block was handed out.
     GrantedBlock,
     /// A network, broadcast or anycast address was asked for.
@@ -73,11 +75,12 @@ pub enum AddressClass {
 
 impl AddressClass {
     /// Every class.
-    pub const ALL: [AddressClass; 10] = [
+    pub const ALL: [AddressClass; 11] = [
         AddressClass::GrantedV4,
         AddressClass::GrantedV6,
         AddressClass::GrantedFirst,
         AddressClass::GrantedLast,
+        AddressClass::GrantedHuge,
         AddressClass::GrantedBlock,
         AddressClass::AskedEdge,
         AddressClass::AskedGateway,
@@ -93,6 +96,7 @@ impl AddressClass {
             AddressClass::GrantedV6 => "granted-ipv6",
             AddressClass::GrantedFirst => "granted-first",
             AddressClass::GrantedLast => "granted-last",
+            AddressClass::GrantedHuge => "granted-huge",
             AddressClass::GrantedBlock => "granted-block",
             AddressClass::AskedEdge => "asked-edge",
             AddressClass::AskedGateway => "asked-gateway",
@@ -126,6 +130,8 @@ pub struct Coverage {
     pub restarts: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Scenarios with enough random choices for a test, which two instances were given.
+    pub tested_choices: u64,
 }
 
 impl Coverage {
@@ -168,7 +174,8 @@ impl Coverage {
         let classes = classes.filter(|class| self.class(*class) == 0).map(|class| class.name().to_owned());
         let starts = [("restart", self.restarts), ("crash", self.crashes)];
         let starts = starts.into_iter().filter(|(_, count)| contract.durable && *count == 0);
-        calls.chain(classes).chain(starts.map(|(name, _)| name.to_owned())).collect()
+        let choices = (contract.unpredictable && self.tested_choices == 0).then(|| "random choice, tested".to_owned());
+        calls.chain(classes).chain(starts.map(|(name, _)| name.to_owned())).chain(choices).collect()
     }
 }
 

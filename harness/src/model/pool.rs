@@ -136,6 +136,14 @@ impl Pool {
         self.held.values().any(|held| held.owner == *owner)
     }
 
+    /// How many free addresses lie below this one; linear in what is held. At most 2^128-1.
+    pub fn free_below(&self, address: u128) -> u128 {
+        let below = |span: &Span| span.last.min(address - 1) - span.first + 1;
+        let allowed = self.layout.allocatable.iter().take_while(|span| span.first < address);
+        let held = self.held.range(..address).map(|(first, held)| below(&held.span(*first)));
+        allowed.map(below).fold(0, u128::saturating_add).saturating_sub(held.fold(0, u128::saturating_add))
+    }
+
     /// Records an allocation on addresses that nobody holds.
     pub fn insert(&mut self, held: Held) {
         let span = held.grant.span();
@@ -245,6 +253,14 @@ mod tests {
         assert!(!pool.fits(1, &[], &[]));
         pool.remove(0);
         assert_eq!(pool.allocated(), Count::from(0));
+    }
+
+    #[test]
+    fn free_addresses_below_one() {
+        let mut pool = pool("10.0.0.0/29");
+        hold(&mut pool, "10.0.0.2");
+        assert_eq!([0, 1, 2, 3, 7].map(|host| pool.free_below(0x0a00_0000 + host)), [0, 0, 1, 1, 5]);
+        assert_eq!(pool.free_below(0), 0);
     }
 
     #[test]

@@ -38,6 +38,9 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "{} steps were skipped: not in the contract, or with nothing to refer to", report.skipped)?;
     }
     write_coverage(out, report)?;
+    for (property, why) in &report.unchecked {
+        writeln!(out, "not checked: {property}, because {why}")?;
+    }
     if !report.missing.is_empty() {
         writeln!(out, "never seen, so the absence of violations says little:")?;
         report.missing.iter().try_for_each(|missing| writeln!(out, "  {missing}"))?;
@@ -49,17 +52,26 @@ fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
     writeln!(out, "violated: {}", violation.property)?;
     writeln!(out, "  promise: {}", violation.property.promise())?;
     writeln!(out, "  seen:    {}", violation.message)?;
-    let cut = if violation.is_cut_short { ", stopped before the end" } else { "" };
+    let cut = violation.cut_short.as_ref().map_or(String::new(), |why| format!(", stopped early: {why}"));
     let shrunk = match violation.shrink_executions {
-        0 => String::new(),
+        0 => cut,
         count => format!(", shrunk in {count} more{cut}"),
     };
     let steps = violation.scenario.steps.len();
-    if violation.file.as_os_str().is_empty() {
-        writeln!(out, "  found while the system started")?;
-    } else {
-        let file = violation.file.display();
-        writeln!(out, "  found in scenario {}{shrunk}; {steps} steps, in {file}:", violation.executions)?;
+    match &violation.file {
+        Some(file) => {
+            writeln!(
+                out,
+                "  found in scenario {}{shrunk}; {steps} steps, in {}:",
+                violation.executions,
+                file.display()
+            )?;
+        }
+        None if steps == 0 => writeln!(out, "  found while the system started")?,
+        None => writeln!(out, "  found in scenario {}{shrunk}; {steps} steps:", violation.executions)?,
+    }
+    if let Some(why) = &violation.unsaved {
+        writeln!(out, "  {why}")?;
     }
     if steps > 0 {
         violation.scenario.to_string().lines().try_for_each(|line| writeln!(out, "    {line}"))?;

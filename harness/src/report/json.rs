@@ -1,5 +1,7 @@
 //! A report as one JSON object.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{Report, Reported};
@@ -19,6 +21,7 @@ pub fn render(report: &Report) -> String {
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "coverage": coverage(&report.coverage),
         "missing": report.missing,
+        "unchecked": report.unchecked.iter().map(|(property, why)| (property.name(), *why)).collect::<BTreeMap<_, _>>(),
     })
     .to_string()
 }
@@ -31,7 +34,9 @@ fn violation(violation: &Reported) -> Value {
         "steps": violation.scenario.steps.len(),
         "executions": violation.executions,
         "shrink_executions": violation.shrink_executions,
-        "file": violation.file.to_string_lossy(),
+        "cut_short": violation.cut_short,
+        "file": violation.file.as_ref().map(|file| file.to_string_lossy()),
+        "unsaved": violation.unsaved,
         "reproduce": violation.reproduce,
         "diagnostics": violation.diagnostics,
     })
@@ -49,5 +54,6 @@ fn coverage(coverage: &Coverage) -> Value {
         "addresses": Map::from_iter(classes),
         "restarts": coverage.restarts,
         "crashes": coverage.crashes,
+        "tested_choices": coverage.tested_choices,
     })
 }

@@ -1,4 +1,4 @@
-//! A report in JUnit's XML form: one test case a property that the engine checks.
+//! A report in JUnit's XML form: one test case a property, skipped where it was not looked at.
 
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ use crate::property::{Property, Verdict};
 pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
     let mut suite = TestSuite::new(format!("poolproof {}", report.sut));
     suite.set_time(Duration::try_from_secs_f64(report.seconds).unwrap_or_default());
-    let checked = Property::ALL.into_iter().filter(|property| property.checked_by().is_some());
-    suite.add_test_cases(checked.map(|property| test_case(report, property)));
+    suite.add_test_cases(Property::ALL.into_iter().map(|property| test_case(report, property)));
     if report.verdict == Verdict::Unknown {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
         status.set_message("unknown: not everything was exercised").set_description(report.missing.join("\n"));
@@ -29,10 +28,15 @@ pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
 
 fn test_case(report: &Report, property: Property) -> TestCase {
     let broken: Vec<_> = report.violations.iter().filter(|violation| violation.property == property).collect();
-    let mut status = match broken.first() {
-        None => TestCaseStatus::success(),
-        Some(_) => TestCaseStatus::non_success(NonSuccessKind::Failure),
+    let unchecked = report.unchecked.iter().find(|(unchecked, _)| *unchecked == property);
+    let mut status = match (broken.first(), unchecked) {
+        (Some(_), _) => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        (None, Some(_)) => TestCaseStatus::skipped(),
+        (None, None) => TestCaseStatus::success(),
     };
+    if let (true, Some((_, why))) = (broken.is_empty(), unchecked) {
+        status.set_message(*why);
+    }
     if let Some(first) = broken.first() {
         let details = broken.iter().map(|one| format!("{}\n{}{}\n", one.message, one.scenario, one.reproduce));
         status.set_message(first.message.clone()).set_description(details.collect::<String>());

@@ -5,13 +5,17 @@ pub mod json;
 #[cfg(feature = "cli")]
 pub mod junit;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
+use crate::engine::examine::unchecked;
 use crate::engine::minimise::Minimal;
+use crate::engine::watchdog::Hang;
 use crate::model::coverage::Coverage;
 use crate::property::{Property, Verdict, Violation};
 use crate::scenario::Scenario;
+use crate::sut::Sut;
 
 /// What a campaign came to.
 #[derive(Clone, Debug)]
@@ -36,6 +40,8 @@ pub struct Report {
     pub coverage: Coverage,
     /// What should have been exercised and never was; the reason for *unknown*.
     pub missing: Vec<String>,
+    /// Properties that were not looked at, and why.
+    pub unchecked: Vec<(Property, &'static str)>,
     /// Did the user end it early?
     pub is_interrupted: bool,
 }
@@ -53,10 +59,12 @@ pub struct Reported {
     pub executions: u64,
     /// Scenarios run to shrink it.
     pub shrink_executions: u64,
-    /// Was shrinking stopped before the fix-point?
-    pub is_cut_short: bool,
-    /// Where the counterexample is saved.
-    pub file: PathBuf,
+    /// Why shrinking was stopped before the fix-point, if it was.
+    pub cut_short: Option<String>,
+    /// Where the counterexample is.
+    pub file: Option<PathBuf>,
+    /// Why it could not be saved, if it could not.
+    pub unsaved: Option<String>,
     /// The command that reproduces it.
     pub reproduce: String,
     /// What the system wrote for people.
@@ -77,17 +85,32 @@ impl Report {
             violations: Vec::new(),
             coverage: Coverage::default(),
             missing: Vec::new(),
+            unchecked: Vec::new(),
             is_interrupted: false,
         }
     }
 
+    /// The same, which says what is not looked at in this system.
+    pub fn on(self, sut: &dyn Sut) -> Report {
+        let unchecked = |property: Property| unchecked(sut, property).map(|why| (property, why));
+        Report { unchecked: Property::ALL.into_iter().filter_map(unchecked).collect(), ..self }
+    }
+
     /// The report on a system that misbehaved before any scenario began.
     pub fn of_start(sut: &str, violation: Violation) -> Report {
-        let minimal = Minimal { scenario: Scenario::default(), violation, executions: 0, is_cut_short: false };
-        let reproduce = format!("poolproof check --sut {}", shell_word(sut));
-        let reported = Reported { reproduce, ..Reported::new(minimal, 0, Path::new(""), sut) };
+        let minimal = unshrunk(Scenario::default(), violation);
         let mut report = Report::new(sut, None);
-        report.add(reported);
+        report.add(Reported::new(minimal, 0, None, sut));
+        report.settle();
+        report
+    }
+
+    /// The report on a call into this process that has not come back, with the scenario's file.
+    pub fn of_hang(sut: &str, hang: &Hang, file: Option<&Path>) -> Report {
+        let minimal = unshrunk(hang.scenario.clone(), hang.violation());
+        let mut report = Report::new(sut, None);
+        report.scenarios = hang.scenarios;
+        report.add(Reported::new(minimal, hang.scenarios, file, sut));
         report.settle();
         report
     }
@@ -107,9 +130,8 @@ impl Report {
     }
 
     /// Ends a campaign that was to exercise the whole contract.
-    pub fn conclude(&mut self, coverage: Coverage, contract: &Contract) {
-        self.missing = coverage.missing(contract);
-        self.coverage = coverage;
+    pub fn conclude(&mut self, contract: &Contract) {
+        self.missing = self.coverage.missing(contract);
         self.settle();
     }
 
@@ -124,28 +146,40 @@ impl Report {
 }
 
 impl Reported {
-    /// A violation with its counterexample in `file`.
-    pub fn new(minimal: Minimal, executions: u64, file: &Path, sut: &str) -> Reported {
-        let path = file.to_string_lossy();
-        // What begins with a dash would be taken for an option.
-        let path = if path.starts_with('-') { format!("./{path}").into() } else { path };
+    /// A violation with its counterexample in `file`; without one, what shows it is `check` itself.
+    pub fn new(minimal: Minimal, executions: u64, file: Option<&Path>, sut: &str) -> Reported {
+        let command = match file.map(Path::to_string_lossy) {
+            // What begins with a dash would be taken for an option.
+            Some(path) if path.starts_with('-') => format!("replay {}", shell_word(&format!("./{path}"))),
+            Some(path) => format!("replay {}", shell_word(&path)),
+            None => "check".to_owned(),
+        };
         Reported {
             property: minimal.violation.property,
             message: minimal.violation.message,
             scenario: minimal.scenario,
             executions,
             shrink_executions: minimal.executions,
-            is_cut_short: minimal.is_cut_short,
-            file: file.to_owned(),
-            reproduce: format!("poolproof replay {} --sut {}", shell_word(&path), shell_word(sut)),
-            diagnostics: String::new(),
+            cut_short: minimal.cut_short,
+            file: file.map(Path::to_owned),
+            unsaved: None,
+            reproduce: format!("poolproof {command} --sut {}", shell_word(sut)),
+            diagnostics: minimal.diagnostics,
         }
     }
 
-    /// The same with what the system wrote for people.
-    pub fn with_diagnostics(self, diagnostics: String) -> Reported {
-        Reported { diagnostics, ..self }
+    /// The same where the counterexample could not be saved in this folder; it is only shown.
+    pub fn unsaved(self, folder: &Path, error: &io::Error) -> Reported {
+        let folder = folder.display();
+        let why =
+            format!("it cannot be saved in {folder}: {error}; save what is shown, or name another folder with --save");
+        Reported { unsaved: Some(why), ..self }
     }
+}
+
+/// A scenario as it was met.
+fn unshrunk(scenario: Scenario, violation: Violation) -> Minimal {
+    Minimal { scenario, violation, diagnostics: String::new(), executions: 0, cut_short: None }
 }
 
 /// A word as a shell takes it.

@@ -381,6 +381,19 @@ impl Sut for Cni {
         }
     }
 
+    /// A plugin is a new process each time; a reset gives it a new folder.
+    fn forget(&mut self) -> bool {
+        true
+    }
+
+    fn ends_late_calls(&self) -> bool {
+        true
+    }
+
+    fn hurry(&mut self, limit: Option<Duration>) {
+        self.plugin.hurry(limit);
+    }
+
     fn diagnostics(&self) -> String {
         self.plugin.last_errors().to_owned()
     }

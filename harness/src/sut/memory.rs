@@ -42,4 +42,13 @@ impl Sut for Memory {
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         Ok(reference::call(&mut self.allocator, operation))
     }
+
+    fn forget(&mut self) -> bool {
+        self.allocator = Allocator::in_memory();
+        true
+    }
+
+    fn is_fast(&self) -> bool {
+        true
+    }
 }

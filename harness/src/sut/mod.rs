@@ -4,6 +4,7 @@
 //! To add an adapter to the command line, add a file here and a line in [`spec`].
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
@@ -62,13 +63,33 @@ pub trait Sut {
         Ok(())
     }
 
-    /// Ends this instance of the system; the next `reset` starts another one. For systems whose
-    /// random choice must differ from instance to instance.
-    fn forget(&mut self) {}
-
-    /// Does the system run outside this process? Then its calls are slow enough to be timed.
-    fn is_outside(&self) -> bool {
+    /// Ends this instance of the system, so that the next `reset` starts another one; says whether
+    /// it could. Random choice must differ from instance to instance.
+    fn forget(&mut self) -> bool {
         false
+    }
+
+    /// Does a call take so little, about a microsecond, that looking at the clock for each would
+    /// cost too much?
+    fn is_fast(&self) -> bool {
+        false
+    }
+
+    /// Does the adapter itself give up calls that take longer than the contract allows? Calls into
+    /// this process cannot be given up; those are watched from outside.
+    fn ends_late_calls(&self) -> bool {
+        false
+    }
+
+    /// For adapters that end late calls: for the time being a call is late after this, `None` for
+    /// what the contract says. Making a scenario small that hangs would else take minutes.
+    fn hurry(&mut self, limit: Option<Duration>) {
+        let _ = limit;
+    }
+
+    /// A temporary folder of the adapter's own, which must go however the process ends.
+    fn scratch(&self) -> Option<&Path> {
+        None
     }
 
     /// How many files it has open, where that can be counted.

@@ -26,7 +26,7 @@ pub struct Sqlite {
     /// Closed only for a moment, while it starts again.
     allocator: Option<SqliteAllocator>,
     /// Removed with everything in it when the adapter goes.
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Sqlite {
@@ -58,7 +58,7 @@ impl Sqlite {
 
     fn open(path: PathBuf, folder: Option<TempDir>) -> Result<Sqlite, Failure> {
         let allocator = Allocator::open(&path).map_err(|error| Failure::Unable(describe(&path, &error)))?;
-        Ok(Sqlite { path, contract: reference::contract(true), allocator: Some(allocator), _folder: folder })
+        Ok(Sqlite { path, contract: reference::contract(true), allocator: Some(allocator), folder })
     }
 
     fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
@@ -110,6 +110,15 @@ impl Sut for Sqlite {
     fn crash(&mut self) -> Result<(), Failure> {
         self.die().map_err(|error| Failure::Unable(format!("{}: {error}", self.path.display())))?;
         self.start().map(|_| ())
+    }
+
+    fn forget(&mut self) -> bool {
+        self.allocator = None;
+        true
+    }
+
+    fn scratch(&self) -> Option<&Path> {
+        self.folder.as_ref().map(TempDir::path)
     }
 }
 

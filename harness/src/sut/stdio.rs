@@ -40,6 +40,7 @@ impl Stdio {
         let mut channel = Channel {
             command,
             timeout: timeout.unwrap_or(Duration::from_millis(Contract::DEFAULT_TIMEOUT_MS)),
+            hurry: None,
             directory: state_directory()?,
             process: None,
             id: 0,
@@ -174,13 +175,18 @@ impl Sut for Stdio {
         Ok(())
     }
 
-    fn forget(&mut self) {
+    fn forget(&mut self) -> bool {
         self.untouched = false;
         self.channel.end();
+        true
     }
 
-    fn is_outside(&self) -> bool {
+    fn ends_late_calls(&self) -> bool {
         true
+    }
+
+    fn hurry(&mut self, limit: Option<Duration>) {
+        self.channel.hurry = limit;
     }
 
     fn open_files(&self) -> Option<usize> {
@@ -196,6 +202,8 @@ impl Sut for Stdio {
 struct Channel {
     command: Vec<String>,
     timeout: Duration,
+    /// A shorter time, for the time being.
+    hurry: Option<Duration>,
     directory: TempDir,
     /// `None` once it has been ended.
     process: Option<Process>,
@@ -219,6 +227,11 @@ impl Channel {
         let mut introduction = self.ask("initialize", &request, |line| protocol::decode_initialize(id, line))?;
         introduction.contract.limits = Limits { raw: true, ..Limits::default() };
         Ok(introduction)
+    }
+
+    /// How long an answer may take.
+    fn patience(&self) -> Duration {
+        self.hurry.map_or(self.timeout, |hurry| hurry.min(self.timeout))
     }
 
     fn next_id(&mut self) -> u64 {
@@ -247,7 +260,8 @@ impl Channel {
     }
 
     fn exchange(&mut self, method: &str, request: &[u8]) -> Result<Vec<u8>, Failure> {
-        let timeout = self.timeout;
+        // Only calls are hurried: a start takes what it takes.
+        let timeout = if method == "initialize" { self.timeout } else { self.patience() };
         let Some(process) = &mut self.process else {
             return Err(Failure::Unable("the system has been stopped; only a reset starts it again".to_owned()));
         };
@@ -263,7 +277,7 @@ impl Channel {
 
     /// Its output has ended where an answer was due.
     fn ended<T>(&mut self, method: &str, rest: &[u8]) -> Result<T, Failure> {
-        let until = Instant::now() + LAST_WORDS.min(self.timeout);
+        let until = Instant::now() + LAST_WORDS.min(self.patience());
         let end = match self.process.as_mut().map(|process| process.await_exit(until)) {
             Some(Ok(status)) => process::describe(status),
             Some(Err(Stopped::Interrupted)) => return self.stopped(Stopped::Interrupted, ""),
@@ -305,7 +319,7 @@ impl Channel {
 
     /// Closes stdin and waits for the exit, which must be clean and without a word.
     fn shut_down(&mut self) -> Result<(), Failure> {
-        let timeout = self.timeout;
+        let timeout = self.patience();
         let Some(process) = &mut self.process else { return Ok(()) };
         let ended = process.finish(&[], Instant::now() + timeout, MAX_LINE);
         let output = excerpt(process.unread());

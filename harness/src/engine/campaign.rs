@@ -1,0 +1,59 @@
+//! What `check` and `replay` have in common: scenarios run one after another, counted and reported.
+
+use std::time::{Duration, Instant};
+
+use super::Progress;
+use super::examine::Examiner;
+use super::run::Run;
+use crate::interrupt;
+use crate::report::Report;
+use crate::scenario::Scenario;
+use crate::sut::{Failure, Sut};
+
+/// A campaign under way.
+pub(super) struct Campaign<'a> {
+    pub(super) report: Report,
+    examiner: Examiner,
+    progress: &'a mut dyn Progress,
+    started: Instant,
+}
+
+impl<'a> Campaign<'a> {
+    pub(super) fn new(report: Report, examiner: Examiner, progress: &'a mut dyn Progress) -> Campaign<'a> {
+        Campaign { report, examiner, progress, started: Instant::now() }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Somebody may want to know.
+    pub(super) fn announce(&mut self, what: &str) {
+        self.progress.began(what);
+    }
+
+    /// Runs one scenario; `None` when the user wants to stop.
+    pub(super) fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
+        let run = match self.examiner.examine(sut, scenario) {
+            Ok(run) => run,
+            Err(Failure::Interrupted) => return Ok(None),
+            Err(other) => return Err(other),
+        };
+        let report = &mut self.report;
+        report.scenarios += 1;
+        report.operations += run.operations;
+        report.skipped += run.skipped;
+        self.progress.advanced(report.scenarios, report.operations, report.violations.len());
+        Ok(Some(run))
+    }
+
+    /// The report, with what was exercised but without its verdict.
+    pub(super) fn end(self) -> Report {
+        Report {
+            seconds: self.elapsed().as_secs_f64(),
+            is_interrupted: interrupt::requested(),
+            coverage: self.examiner.runner.model.coverage,
+            ..self.report
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Is a choice that is promised to be random a random one? Tests on what one scenario shows.
+//!
+//! Each test bounds how often chance alone would look like this, as a power of two; what chance does
+//! less than once in 2^40 runs is no chance. Only choices in *sparse* pools count, where hardly
+//! anything is held: there every way to choose at random, be it among the free addresses or upwards
+//! from a random place, comes to the same.
+
+use crate::address::Grant;
+
+/// Chance that looks like this less than once in a trillion runs is no chance.
+pub const CHANCE_BITS: f64 = 40.0;
+
+/// Fewer free addresses than this tell too little.
+const LEAST_FREE: u128 = 1 << 12;
+/// At most one address in so many may be held.
+const SPARSE: u128 = 1 << 10;
+
+/// What a system chose in one scenario.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choices {
+    /// What was chosen, in order.
+    pub grants: Vec<Grant>,
+    /// How many ways there were to choose so, as a power of two.
+    pub bits: f64,
+    /// Those in sparse pools.
+    sparse: Vec<Choice>,
+}
+
+/// A choice in a sparse pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Choice {
+    /// How many free addresses lie below it.
+    rank: u128,
+    /// How many addresses were free.
+    free: u128,
+}
+
+impl Choices {
+    /// Notes that `grant` was chosen among `free` addresses, of which `rank` lie below it, while
+    /// `held` were held.
+    pub fn note(&mut self, grant: Grant, rank: u128, free: u128, held: usize) {
+        self.grants.push(grant);
+        self.bits += (free as f64).max(1.0).log2();
+        if free >= LEAST_FREE && (held as u128).saturating_mul(SPARSE) <= free {
+            self.sparse.push(Choice { rank, free });
+        }
+    }
+
+    /// Are there enough choices for every test?
+    pub fn can_be_tested(&self) -> bool {
+        // A choice from one half of a pool must be seen.
+        improbability(self.sparse.len(), 0.5) >= CHANCE_BITS
+    }
+
+    /// Why this is no random choice, if it is none.
+    pub fn suspicion(&self) -> Option<String> {
+        self.uneven().or_else(|| self.regular())
+    }
+
+    /// Do the choices crowd somewhere? The largest distance between the even distribution and the
+    /// one seen (Kolmogorov), with the bound of Dvoretzky, Kiefer and Wolfowitz in Massart's form:
+    /// it exceeds d with a probability of at most 2 exp(-2 n d^2).
+    fn uneven(&self) -> Option<String> {
+        let mut places: Vec<f64> = self.sparse.iter().map(|choice| choice.rank as f64 / choice.free as f64).collect();
+        places.sort_unstable_by(f64::total_cmp);
+        let count = places.len() as f64;
+        let distance = |(index, place): (usize, &f64)| {
+            let (below, upto) = (index as f64 / count, (index + 1) as f64 / count);
+            (place - below).max(upto - place)
+        };
+        // Whole addresses instead of a continuum, and what is held, shift a place by this at most.
+        let slack = 2.0 / SPARSE as f64;
+        let largest = places.iter().enumerate().map(distance).fold(0.0, f64::max) - slack;
+        if largest < 0.0 || improbability(places.len(), largest) < CHANCE_BITS {
+            return None;
+        }
+        let (first, last) = (places.first()?, places.last()?);
+        Some(format!(
+            "{} addresses chosen at random crowd: they lie between {:.3} % and {:.3} % of what was free, {:.0} % of \
+             them off an even spread",
+            places.len(),
+            first * 100.0,
+            last * 100.0,
+            largest * 100.0
+        ))
+    }
+
+    /// Is the step from choice to choice the same again and again? By chance that happens once in as
+    /// many times as there are free addresses.
+    fn regular(&self) -> Option<String> {
+        let step = |pair: &[Choice]| {
+            (pair[0].free.abs_diff(pair[1].free) <= SPARSE).then(|| pair[1].rank.wrapping_sub(pair[0].rank))
+        };
+        let steps: Vec<Option<u128>> = self.sparse.windows(2).map(step).collect();
+        // Taking an address away makes the rank of each above it one less.
+        let is_same = |pair: &[Option<u128>]| matches!(pair, [Some(one), Some(other)] if one.wrapping_sub(*other).wrapping_add(2) <= 4);
+        let same = steps.windows(2).filter(|pair| is_same(pair)).count();
+        let least = self.sparse.iter().map(|choice| choice.free).min()?;
+        let each = (least as f64).log2() - 5f64.log2();
+        // At most 2^n ways to pick which of the n steps are the same.
+        let bits = same as f64 * each - steps.len() as f64;
+        (bits >= CHANCE_BITS).then(|| {
+            format!("of {} steps between addresses chosen at random {same} repeat the one before", steps.len())
+        })
+    }
+}
+
+/// How improbable it is that `count` places are `distance` off an even spread, as a power of two.
+fn improbability(count: usize, distance: f64) -> f64 {
+    2.0 * count as f64 * distance * distance * std::f64::consts::LOG2_E - 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv6Addr};
+
+    use super::*;
+
+    const FREE: u128 = 1 << 16;
+
+    fn choices(ranks: impl IntoIterator<Item = u128>) -> Choices {
+        let mut choices = Choices::default();
+        let grant = |rank| Grant::Address(IpAddr::from(Ipv6Addr::from(rank)));
+        ranks.into_iter().for_each(|rank| choices.note(grant(rank), rank, FREE, 1));
+        choices
+    }
+
+    #[test]
+    fn random_choice_is_not_suspected() {
+        for seed in 0..20_000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let drawn = choices((0..rng.usize(1..200)).map(|_| rng.u128(..FREE)));
+            assert_eq!(drawn.suspicion(), None, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_crowds_is_suspected() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (name, width) in [("eight lowest", 8), ("a quarter", FREE / 4), ("a half", FREE / 2)] {
+            let drawn = choices((0..64).map(|_| rng.u128(..width)));
+            assert!(drawn.can_be_tested());
+            assert!(drawn.suspicion().is_some_and(|text| text.contains("crowd")), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_regular_is_suspected() {
+        for stride in [1, 2, 4_099, FREE - 1] {
+            let drawn = choices((0..64).map(|index| (777 + index * stride) % FREE));
+            assert!(drawn.suspicion().is_some(), "stride {stride}");
+        }
+    }
+
+    #[test]
+    fn few_choices_tell_nothing() {
+        assert_eq!(choices([0, 1, 2, 3]).suspicion(), None);
+        assert!(!choices([0, 1, 2, 3]).can_be_tested());
+    }
+}
