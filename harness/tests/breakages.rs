@@ -145,38 +145,10 @@ fn broken_rules_are_caught() {
 
 /// `durable` and `bounded`: the same where each run takes long.
 #[test]
-#[ignore = "shrinking on systems that restart or take their time lasts minutes"]
-fn slow_counterexamples_are_small() {
-    if has_python() {
-        let slow: Vec<_> = breakages("rule").into_iter().filter(Breakage::is_slow).collect();
-        try_all(THREADS, &slow, try_rule);
-    }
-}
-
-/// Caught, and caught again on a fresh system, without making it small.
-fn try_slow_rule(breakage: &Breakage) -> Result<(), String> {
-    let sut = breakage.sut(&[]);
-    let mut system = spec::start(&sut).unwrap();
-    let generator = Generator::new(system.contract());
-    let drawn = (0..RUNS).map(|seed| generator.scenario(seed));
-    let mut examiner = Examiner::sparing(system.as_ref());
-    for scenario in tour(system.contract()).into_iter().chain(drawn) {
-        if examiner.examine(system.as_mut(), &scenario).unwrap().finding.is_some() {
-            let mut fresh = spec::start(&sut).unwrap();
-            let again = Examiner::thorough(fresh.as_ref()).examine(fresh.as_mut(), &scenario).unwrap();
-            let complaint = format!("{}: caught only once, by\n{scenario}", breakage.name);
-            return again.finding.map(|_| ()).ok_or(complaint);
-        }
-    }
-    Err(format!("{}: not caught", breakage.name))
-}
-
-/// `durable` and `bounded`: what forgets, or takes ever longer, is caught.
-#[test]
 fn slow_breakages_are_caught() {
     if has_python() {
         let slow: Vec<_> = breakages("rule").into_iter().filter(Breakage::is_slow).collect();
-        try_all(THREADS, &slow, try_slow_rule);
+        try_all(THREADS, &slow, try_rule);
     }
 }
 

@@ -16,8 +16,10 @@ use crate::scenario::Scenario;
 use crate::shrink::with_small_pools;
 use crate::sut::{Failure, Sut};
 
-/// A call that takes less than this needs no second look.
+/// A call that takes less than this needs no second look; the second is for systems whose calls take
+/// a microsecond.
 const LONG_CALL: Duration = Duration::from_millis(20);
+const LONG_FAST_CALL: Duration = Duration::from_millis(2);
 
 /// How much longer the same steps may take on a large pool than on a small one.
 const LARGEST_RATIO: u32 = 20;
@@ -54,6 +56,8 @@ pub struct Examiner {
     pub runner: Runner,
     /// How many more comparisons of two instances.
     comparisons: u32,
+    /// What takes less than this is no long call.
+    long_call: Duration,
     /// Is the time for long calls limited?
     is_sparing: bool,
     started: Instant,
@@ -74,6 +78,7 @@ impl Examiner {
         Examiner {
             runner: Runner::new(sut),
             comparisons: u32::MAX,
+            long_call: if sut.is_fast() { LONG_FAST_CALL } else { LONG_CALL },
             is_sparing: false,
             started: Instant::now(),
             spent: Duration::ZERO,
@@ -152,7 +157,7 @@ impl Examiner {
 
     /// Do the same steps take much longer on large pools than on small ones?
     fn unbounded(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
-        if run.longest_call < LONG_CALL || !self.has_time() {
+        if run.longest_call < self.long_call || !self.has_time() {
             return Ok(None);
         }
         let Some(small) = with_small_pools(scenario) else { return Ok(None) };
@@ -175,14 +180,14 @@ impl Examiner {
     ) -> Result<Option<String>, Failure> {
         let large = self.shortest(sut, large)?;
         // It may have been many short calls, or the machine that had something else to do.
-        if large.longest_call < LONG_CALL {
+        if large.longest_call < self.long_call {
             return Ok(None);
         }
         let small = self.shortest(sut, small)?;
         let (large_time, small_time) = (large.time_in_calls, small.time_in_calls);
         // Calls that are refused only on small pools are quick, and say nothing about large ones.
         let is_comparable = small.accepted >= large.accepted / 2;
-        let is_longer = large_time >= LONG_CALL && large_time >= small_time * LARGEST_RATIO;
+        let is_longer = large_time >= self.long_call && large_time >= small_time * LARGEST_RATIO;
         let message =
             || format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
         Ok((is_comparable && is_longer).then(message))
