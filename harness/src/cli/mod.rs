@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 
 use arguments::{Arguments, Command, Common, Format};
@@ -60,7 +60,15 @@ fn catch_signals() -> Result<()> {
 /// Starts the system, or tells why not. A system that misbehaves while it starts is a finding.
 fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
     if let Some(path) = &common.junit {
-        probe(path.parent().unwrap_or(path), "--junit")?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            bail!(
+                "cannot write {}: there is no folder {}; make it, or name another file",
+                path.display(),
+                folder.display()
+            );
+        }
+        probe(folder, "--junit")?;
     }
     match spec::start(&common.sut) {
         Ok(sut) => Ok(Ok(sut)),

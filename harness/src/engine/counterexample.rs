@@ -1,8 +1,11 @@
 //! Counterexamples on disk: written before shrinking starts, so that nothing found is ever lost.
 
 use std::fs;
+use std::hash::BuildHasher;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustc_hash::FxBuildHasher;
 
 use crate::property::Violation;
 use crate::scenario::Scenario;
@@ -22,8 +25,10 @@ pub struct CounterexampleFile {
 impl CounterexampleFile {
     /// A file in `folder` (made if missing) to be named after the property, the system and the seed.
     pub fn new(folder: &Path, sut: &str, seed: u64) -> CounterexampleFile {
+        // The name shows the beginning of a long command line only; the number tells systems apart.
+        let number = seed ^ FxBuildHasher.hash_one(sut);
         let sut: String = sut.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-        let origin = format!("{}-{seed:x}", sut.trim_matches('-'));
+        let origin = format!("{}-{number:x}", sut.trim_matches('-'));
         CounterexampleFile { folder: folder.to_owned(), origin, path: None }
     }
 

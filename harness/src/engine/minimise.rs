@@ -16,6 +16,10 @@ const HURRY: u32 = 8;
 /// But never sooner: a slow machine is no hang.
 const LEAST_HURRY: Duration = Duration::from_millis(250);
 
+/// So many times in a row must a scenario fail where a system draws by chance: what remains when it
+/// is small must fail for everybody.
+const CHANCE_TIMES: u32 = 4;
+
 /// A small scenario that fails, and how.
 #[derive(Clone, Debug)]
 pub struct Minimal {
@@ -187,8 +191,21 @@ impl Search<'_> {
         }
     }
 
-    /// How the scenario fails, if it fails like that.
+    /// How the scenario fails, if it fails like that. Where chance has a part in it, it must do so
+    /// each time.
     fn fails(&mut self, sut: &mut dyn Sut, scenario: &Scenario, like: &Violation) -> Tried {
+        let times = if like.property == Property::Unpredictable { CHANCE_TIMES } else { 1 };
+        let mut last = None;
+        for _ in 0..times {
+            last = self.fails_once(sut, scenario, like)?;
+            if last.is_none() {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    fn fails_once(&mut self, sut: &mut dyn Sut, scenario: &Scenario, like: &Violation) -> Tried {
         if self.is_fresh {
             sut.forget();
         }
