@@ -32,6 +32,11 @@ impl<'a> Campaign<'a> {
         self.progress.began(what);
     }
 
+    /// The next scenario goes no further after so much time.
+    pub(super) fn limit_scenario(&mut self, limit: Duration) {
+        self.examiner.runner.limit_scenarios(limit);
+    }
+
     /// Runs one scenario; `None` when the user wants to stop.
     pub(super) fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
         let run = match self.examiner.examine(sut, scenario) {

@@ -16,6 +16,10 @@ use crate::property::Property;
 use crate::report::{Report, Reported};
 use crate::sut::{Failure, Sut};
 
+/// A scenario may take one part in so many of a campaign's time, but at least this long.
+const LONGEST_SHARE: u32 = 20;
+const LEAST_SHARE: Duration = Duration::from_secs(1);
+
 /// How long a campaign lasts.
 #[derive(Clone, Copy, Debug)]
 pub enum Budget {
@@ -58,6 +62,9 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
     while goes_on(options.budget, &campaign) {
         let seed = mix(options.seed, campaign.report.scenarios);
         let scenario = tour.next().unwrap_or_else(|| generator.scenario(seed));
+        if let (Budget::Time(time), false) = (options.budget, sut.is_fast()) {
+            campaign.limit_scenario(share(time, campaign.elapsed()));
+        }
         let Some(run) = campaign.run(sut, &scenario)? else { break };
         let is_late = run.is_late(sut.contract());
         let Some(finding) = run.finding else { continue };
@@ -74,6 +81,12 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
     let mut report = campaign.end();
     report.conclude(sut.contract());
     Ok(report)
+}
+
+/// How long the next scenario may last: no campaign should be spent on one, nor last much longer than
+/// it was to.
+fn share(whole: Duration, elapsed: Duration) -> Duration {
+    (whole / LONGEST_SHARE).max(LEAST_SHARE).min(whole.saturating_sub(elapsed))
 }
 
 fn goes_on(budget: Budget, campaign: &Campaign<'_>) -> bool {

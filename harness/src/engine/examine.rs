@@ -35,6 +35,12 @@ const COMPARISONS: u32 = 3;
 const TIME_SHARE: u32 = 4;
 const FIRST_SHARE: Duration = Duration::from_secs(2);
 
+/// Did the same steps take much longer on large pools than on small ones?
+fn is_longer(large: &Run, small: &Run) -> bool {
+    // Calls that are refused only on small pools are quick, and say nothing about large ones.
+    small.accepted >= large.accepted / 2 && large.time_in_calls >= small.time_in_calls * LARGEST_RATIO
+}
+
 /// Why a property cannot be broken by this system, or would not be seen: a campaign says nothing of
 /// it. `None` for what is looked at.
 pub fn unchecked(sut: &dyn Sut, property: Property) -> Option<&'static str> {
@@ -126,7 +132,8 @@ impl Examiner {
             return Ok(None);
         }
         self.comparisons = self.comparisons.saturating_sub(1);
-        let Some((first, second)) = self.choices_of_two(sut, scenario)? else { return Ok(None) };
+        let two = self.uncounted(|runner| choices_of_two(runner, sut, scenario))?;
+        let Some((first, second)) = two else { return Ok(None) };
         if choices.can_be_tested() {
             self.runner.model.coverage.tested_choices += 1;
         }
@@ -142,27 +149,14 @@ impl Examiner {
         ))
     }
 
-    /// What two fresh instances choose, where there can be such.
-    fn choices_of_two(
-        &mut self,
-        sut: &mut dyn Sut,
-        scenario: &Scenario,
-    ) -> Result<Option<(Choices, Choices)>, Failure> {
-        let mut fresh = || match sut.forget() {
-            true => self.runner.run(sut, scenario, &mut Unwatched).map(|run| Some(run.choices)),
-            false => Ok(None),
-        };
-        Ok(fresh()?.zip(fresh()?))
-    }
-
     /// Do the same steps take much longer on large pools than on small ones?
     fn unbounded(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
         if run.longest_call < self.long_call || !self.has_time() {
             return Ok(None);
         }
         let Some(small) = with_small_pools(scenario) else { return Ok(None) };
-        let started = Instant::now();
-        let compared = self.compare_times(sut, scenario, &small);
+        let (started, long_call) = (Instant::now(), self.long_call);
+        let compared = self.uncounted(|runner| compare_times(runner, sut, (scenario, run), &small, long_call));
         self.spent += started.elapsed();
         Ok(compared?.map(|message| Violation::new(Property::Bounded, message)))
     }
@@ -172,36 +166,60 @@ impl Examiner {
         !self.is_sparing || self.spent < FIRST_SHARE + self.started.elapsed() / TIME_SHARE
     }
 
-    fn compare_times(
-        &mut self,
-        sut: &mut dyn Sut,
-        large: &Scenario,
-        small: &Scenario,
-    ) -> Result<Option<String>, Failure> {
-        let large = self.shortest(sut, large)?;
-        // It may have been many short calls, or the machine that had something else to do.
-        if large.longest_call < self.long_call {
-            return Ok(None);
-        }
-        let small = self.shortest(sut, small)?;
-        let (large_time, small_time) = (large.time_in_calls, small.time_in_calls);
-        // Calls that are refused only on small pools are quick, and say nothing about large ones.
-        let is_comparable = small.accepted >= large.accepted / 2;
-        let is_longer = large_time >= self.long_call && large_time >= small_time * LARGEST_RATIO;
-        let message =
-            || format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
-        Ok((is_comparable && is_longer).then(message))
+    /// A second look: what it exercises was exercised before.
+    fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
+        let coverage = self.runner.model.coverage.clone();
+        let seen = look(&mut self.runner);
+        self.runner.model.coverage = coverage;
+        seen
     }
+}
 
-    /// The shortest of several runs.
-    fn shortest(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
-        let mut shortest = self.runner.run_timed(sut, scenario)?;
-        for _ in 1..TIMINGS {
-            let run = self.runner.run_timed(sut, scenario)?;
-            if run.time_in_calls < shortest.time_in_calls {
-                shortest = run;
-            }
-        }
-        Ok(shortest)
+/// What two fresh instances choose, where there can be such.
+fn choices_of_two(
+    runner: &mut Runner,
+    sut: &mut dyn Sut,
+    scenario: &Scenario,
+) -> Result<Option<(Choices, Choices)>, Failure> {
+    let mut fresh = || match sut.forget() {
+        true => runner.run(sut, scenario, &mut Unwatched).map(|run| Some(run.choices)),
+        false => Ok(None),
+    };
+    Ok(fresh()?.zip(fresh()?))
+}
+
+/// Why the steps take too long, given how they ran first, and the same steps on small pools.
+fn compare_times(
+    runner: &mut Runner,
+    sut: &mut dyn Sut,
+    (scenario, run): (&Scenario, &Run),
+    small: &Scenario,
+    long_call: Duration,
+) -> Result<Option<String>, Failure> {
+    // Once on small pools tells most long calls for what they are.
+    if !is_longer(run, &runner.run_timed(sut, small)?) {
+        return Ok(None);
     }
+    let large = shortest(runner, sut, scenario)?;
+    // It may have been many short calls, or the machine that had something else to do.
+    if large.longest_call < long_call {
+        return Ok(None);
+    }
+    let small = shortest(runner, sut, small)?;
+    let (large_time, small_time) = (large.time_in_calls, small.time_in_calls);
+    let message =
+        || format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
+    Ok((large_time >= long_call && is_longer(&large, &small)).then(message))
+}
+
+/// The shortest of several runs.
+fn shortest(runner: &mut Runner, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
+    let mut shortest = runner.run_timed(sut, scenario)?;
+    for _ in 1..TIMINGS {
+        let run = runner.run_timed(sut, scenario)?;
+        if run.time_in_calls < shortest.time_in_calls {
+            shortest = run;
+        }
+    }
+    Ok(shortest)
 }

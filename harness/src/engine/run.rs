@@ -114,6 +114,8 @@ pub struct Runner {
     watchdog: Option<Watchdog>,
     /// Is every call timed?
     is_timing: bool,
+    /// After so much time a scenario goes no further.
+    limit: Option<Duration>,
     /// After every so many scenarios, what a reset left behind is looked at.
     reset_audit_period: u64,
     runs: u64,
@@ -149,6 +151,7 @@ impl Runner {
             traces: Vec::new(),
             watchdog: None,
             is_timing: !sut.is_fast(),
+            limit: None,
             reset_audit_period: 1,
             runs: 0,
         }
@@ -158,6 +161,12 @@ impl Runner {
     /// empty state: for campaigns of many scenarios on a fast system.
     pub fn trusting_resets(self) -> Runner {
         Runner { reset_audit_period: 16, ..self }
+    }
+
+    /// From now on a scenario goes no further after so much time: what is left of it is skipped. For
+    /// campaigns that must end in time on slow systems.
+    pub fn limit_scenarios(&mut self, limit: Duration) {
+        self.limit = Some(limit);
     }
 
     /// The same runner, which does not wait for ever for calls into this process: `on_hang` is told
@@ -251,6 +260,8 @@ impl Pass<'_> {
             self.at = index;
             if self.runner.model.is_uncertain() {
                 self.skip("what an earlier refused call left behind is not known");
+            } else if self.is_out_of_time() {
+                self.skip("the scenario has lasted long enough");
             } else {
                 self.step(step)?;
             }
@@ -271,6 +282,10 @@ impl Pass<'_> {
             Step::Restart => self.start_again(false),
             Step::Crash => self.start_again(true),
         }
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.runner.limit.is_some_and(|limit| self.started.elapsed() >= limit)
     }
 
     fn skip(&mut self, why: &str) {
@@ -462,6 +477,9 @@ impl Pass<'_> {
                 Ok(answer) => self.runner.traces[self.at].keep(answer),
                 Err(_) => break,
             }
+            if self.is_out_of_time() {
+                break;
+            }
         }
         Ok(())
     }
@@ -479,7 +497,13 @@ impl Pass<'_> {
             self.skip("the system does not have this method");
             return Ok(());
         }
-        calls.iter().try_for_each(|call| self.call(call).map(|_| ()))
+        for call in &calls {
+            let _answer = self.call(call)?;
+            if self.is_out_of_time() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn replay(&mut self, step: u32) -> Result<(), Stop> {
