@@ -184,6 +184,8 @@ fn host_local_and_odd_spellings() {
         assert_eq!(granted(system, &allocate("a", &[("p1", spelling), ("p0", "")])).split(' ').next(), Some(address));
     }
     assert_eq!(kind(system, &allocate("b", &[("p1", "FD00:0::7")])), Kind::Conflict);
+    // CNI takes a prefix for an address; that it is held does not make the text any better.
+    assert_eq!(kind(system, &allocate("b", &[("p1", "fd00::7/128")])), Kind::Invalid);
     assert_eq!(kind(system, &allocate("b", &[("p0", ""), ("p0", "")])), Kind::Unsupported);
     assert_eq!(kind(system, &allocate("", &[("p0", "")])), Kind::Invalid);
     assert_eq!(kind(system, &allocate("b", &[])), Kind::Invalid);

@@ -197,9 +197,15 @@ impl Cni {
                 // As runtimes must after an ADD that failed.
                 self.delete_silently(owner, &interface, &plain)?;
                 let mut refusal = complaint.refusal(Kind::Internal);
-                if refusal.kind == Kind::Exhausted && is_reserved {
-                    // host-local first looks for any address where it finds none of the named ones
-                    // in a set, so a full pool hides that the name was wrong.
+                // host-local first looks for any address where it finds none of the named ones in a
+                // set, so a full pool hides that the name was wrong. And CNI takes more texts for an
+                // address than the protocol does; that it is held hides what it is.
+                let hides_a_wrong_name = match refusal.kind {
+                    Kind::Exhausted => is_reserved,
+                    Kind::Conflict => is_foreign,
+                    _ => false,
+                };
+                if hides_a_wrong_name {
                     refusal.kind = Kind::Invalid;
                 }
                 return Err(Ending::Refused(refusal));
