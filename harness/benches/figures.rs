@@ -9,6 +9,7 @@
 
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use poolproof::address::Grant;
@@ -78,10 +79,10 @@ fn compare<S: Store>(sut: impl Sut, mut straight_one: Allocator<S>, scenarios: u
     for block in 0..=BLOCKS {
         let seeds = block * scenarios..(block + 1) * scenarios;
         sut.calls = Some(Vec::new());
-        seeds.clone().for_each(|seed| run(&mut examiner, &mut sut, &generator.scenario(seed)));
+        seeds.clone().for_each(|seed| run(&mut examiner, &mut sut, generator.scenario(seed)));
         let calls = sut.calls.take().unwrap_or_default();
         let started = Instant::now();
-        seeds.for_each(|seed| run(&mut examiner, &mut sut, &generator.scenario(seed)));
+        seeds.for_each(|seed| run(&mut examiner, &mut sut, generator.scenario(seed)));
         let checked = started.elapsed();
         let started = Instant::now();
         calls.iter().for_each(|call| apply(&mut straight_one, call));
@@ -95,8 +96,11 @@ fn compare<S: Store>(sut: impl Sut, mut straight_one: Allocator<S>, scenarios: u
     pairs
 }
 
-fn run(examiner: &mut Examiner, sut: &mut dyn Sut, scenario: &Scenario) {
-    let run = examiner.examine(sut, scenario).expect("the reference allocator can be run");
+fn run(examiner: &mut Examiner, sut: &mut dyn Sut, scenario: Scenario) {
+    // As a campaign does it.
+    let scenario = Arc::new(scenario);
+    examiner.runner.share(&scenario);
+    let run = examiner.examine(sut, &scenario).expect("the reference allocator can be run");
     assert_eq!(run.finding, None, "in\n{scenario}");
 }
 

@@ -1,5 +1,6 @@
 //! What `check` and `replay` have in common: scenarios run one after another, counted and reported.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Progress;
@@ -38,7 +39,8 @@ impl<'a> Campaign<'a> {
     }
 
     /// Runs one scenario; `None` when the user wants to stop.
-    pub(super) fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
+    pub(super) fn run(&mut self, sut: &mut dyn Sut, scenario: &Arc<Scenario>) -> Result<Option<Run>, Failure> {
+        self.examiner.runner.share(scenario);
         let run = match self.examiner.examine(sut, scenario) {
             Ok(run) => run,
             Err(Failure::Interrupted) => return Ok(None),

@@ -2,6 +2,7 @@
 //! something breaks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::campaign::Campaign;
@@ -61,7 +62,7 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
     let mut campaign = Campaign::new(Report::new(&options.sut, Some(options.seed)).on(sut), examiner, progress);
     while goes_on(options.budget, &campaign) {
         let seed = mix(options.seed, campaign.report.scenarios);
-        let scenario = tour.next().unwrap_or_else(|| generator.scenario(seed));
+        let scenario = Arc::new(tour.next().unwrap_or_else(|| generator.scenario(seed)));
         if let (Budget::Time(time), false) = (options.budget, sut.is_fast()) {
             campaign.limit_scenario(share(time, campaign.elapsed()));
         }
@@ -71,7 +72,8 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
         if !counts(options, &campaign.report, finding.violation.property) {
             continue;
         }
-        let found = Found { minimal: Minimal::of(scenario, finding.violation, sut), seed, is_late };
+        let found =
+            Found { minimal: Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, sut), seed, is_late };
         let reported = follow_up(sut, options, found, &mut campaign, &reporter)?;
         campaign.report.add(reported);
         if !options.keep_going {

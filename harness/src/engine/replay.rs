@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::campaign::Campaign;
 use super::counterexample::EXTENSION;
@@ -98,7 +99,7 @@ pub fn replay(
     let mut campaign = Campaign::new(Report::new(name, None).on(sut), examiner, progress);
     let mut missing = Vec::new();
     for entry in entries {
-        let Some(run) = campaign.run(sut, &entry.scenario)? else { break };
+        let Some(run) = campaign.run(sut, &Arc::new(entry.scenario.clone()))? else { break };
         let all_skipped = run.skipped >= entry.scenario.steps.len() as u64;
         if let Some(finding) = run.finding {
             let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut);

@@ -7,6 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -112,6 +113,8 @@ pub struct Runner {
     pub model: Model,
     traces: Vec<Trace>,
     watchdog: Option<Watchdog>,
+    /// The next scenario, if it is shared.
+    shared: Option<Arc<Scenario>>,
     /// Is every call timed?
     is_timing: bool,
     /// After so much time a scenario goes no further.
@@ -150,6 +153,7 @@ impl Runner {
             model: Model::new(sut.contract().clone()),
             traces: Vec::new(),
             watchdog: None,
+            shared: None,
             is_timing: !sut.is_fast(),
             limit: None,
             reset_audit_period: 1,
@@ -195,7 +199,8 @@ impl Runner {
     pub fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario, watch: &mut dyn Watch) -> Result<Run, Failure> {
         self.runs += 1;
         if let Some(watchdog) = &self.watchdog {
-            watchdog.begin(scenario);
+            let shared = self.shared.take().filter(|shared| std::ptr::eq(&raw const **shared, scenario));
+            watchdog.begin(shared.unwrap_or_else(|| Arc::new(scenario.clone())));
         }
         self.model.reset();
         self.traces.clear();
@@ -219,6 +224,11 @@ impl Runner {
             pass.run.longest_call = pass.run.time_in_calls;
         }
         Ok(Run { finding, ..pass.run })
+    }
+
+    /// Says that the next scenario is this one, so that the watchdog need not copy it.
+    pub fn share(&mut self, scenario: &Arc<Scenario>) {
+        self.shared = Some(Arc::clone(scenario));
     }
 
     /// The same with every call timed.

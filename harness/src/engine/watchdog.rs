@@ -58,7 +58,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Running {
-    scenario: Scenario,
+    scenario: Arc<Scenario>,
     scenarios: u64,
     /// The adapter's folder, to be removed when the process ends.
     scratch: Option<PathBuf>,
@@ -82,9 +82,9 @@ impl Watchdog {
     }
 
     /// From now on calls belong to this scenario.
-    pub(super) fn begin(&self, scenario: &Scenario) {
+    pub(super) fn begin(&self, scenario: Arc<Scenario>) {
         let mut running = self.shared.lock();
-        running.scenario.steps.clone_from(&scenario.steps);
+        running.scenario = scenario;
         running.scenarios += 1;
     }
 
@@ -123,8 +123,8 @@ impl Shared {
             looks = if is_same_call { looks + 1 } else { 0 };
             seen = pulse;
             if looks > most && !running.is_over {
-                let scenarios = running.scenarios;
-                return Some(Hang { scenario: std::mem::take(&mut running.scenario), scenarios, limit });
+                let (scenario, scenarios) = (Scenario::clone(&running.scenario), running.scenarios);
+                return Some(Hang { scenario, scenarios, limit });
             }
         }
         None
