@@ -3,7 +3,8 @@
 //!
 //! The framing is [`protocol`], the supervision [`process`]; here is the life of the system: start,
 //! `initialize`, calls, reset, restart, crash, end. Whatever it does wrong ends its process, and the
-//! next reset starts another on an empty state directory, so one misbehaviour never becomes two.
+//! next reset starts another on an empty state directory, so one misbehaviour never becomes two. Before
+//! anything else a process of its own is asked for a version of the protocol that nobody speaks.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -37,14 +38,9 @@ impl Stdio {
     /// Starts the command, given as words, and lets it introduce itself. `timeout` overrules the
     /// contract.
     pub fn start(command: Vec<String>, timeout: Option<Duration>) -> Result<Stdio, Failure> {
-        let mut channel = Channel {
-            command,
-            timeout: timeout.unwrap_or(Duration::from_millis(Contract::DEFAULT_TIMEOUT_MS)),
-            directory: state_directory()?,
-            process: None,
-            id: 0,
-            last_errors: String::new(),
-        };
+        let first_timeout = timeout.unwrap_or(Duration::from_millis(Contract::DEFAULT_TIMEOUT_MS));
+        Channel::new(command.clone(), first_timeout)?.try_other_version()?;
+        let mut channel = Channel::new(command, first_timeout)?;
         let introduction = channel.launch()?;
         let unknown = introduction.unknown_fields.iter();
         let mut warnings: Vec<String> = unknown
@@ -206,19 +202,41 @@ struct Channel {
 }
 
 impl Channel {
+    /// Nothing is started yet; the state directory is empty.
+    fn new(command: Vec<String>, timeout: Duration) -> Result<Channel, Failure> {
+        let directory = state_directory()?;
+        Ok(Channel { command, timeout, directory, process: None, id: 0, last_errors: String::new() })
+    }
+
+    /// Starts a process only to hear it refuse a version of the protocol that nobody speaks. What it
+    /// does afterwards is its own affair, because the protocol does not say: this process is ended.
+    fn try_other_version(mut self) -> Result<(), Failure> {
+        self.spawn()?;
+        let id = self.next_id();
+        let request = protocol::encode_initialize(id, protocol::NO_VERSION);
+        let line = self.exchange("initialize", &request)?;
+        self.end();
+        protocol::decode_no_version(id, &line).map_err(Failure::Misbehaved)
+    }
+
     /// Starts a process on the state directory as it is, and lets it introduce itself.
     fn launch(&mut self) -> Result<Introduction, Failure> {
+        self.spawn()?;
+        let id = self.next_id();
+        let request = protocol::encode_initialize(id, protocol::VERSION);
+        let mut introduction = self.ask("initialize", &request, |line| protocol::decode_initialize(id, line))?;
+        introduction.contract.limits = Limits { raw: true, ..Limits::default() };
+        Ok(introduction)
+    }
+
+    fn spawn(&mut self) -> Result<(), Failure> {
         let [program, arguments @ ..] = self.command.as_slice() else {
             return Err(Failure::Unable("there is no command to start".to_owned()));
         };
         let mut command = Command::new(program);
         command.args(arguments).env(STATE_DIR, self.directory.path());
         self.process = Some(Process::start(command)?);
-        let id = self.next_id();
-        let request = protocol::encode_initialize(id);
-        let mut introduction = self.ask("initialize", &request, |line| protocol::decode_initialize(id, line))?;
-        introduction.contract.limits = Limits { raw: true, ..Limits::default() };
-        Ok(introduction)
+        Ok(())
     }
 
     fn next_id(&mut self) -> u64 {
