@@ -280,6 +280,10 @@ fn bad_values_are_refused() {
     assert_refused(&home, &["check", "--runs", "0"], &["--runs", "1.."]);
     assert_refused(&home, &["check", "--runs", "many"], &["--runs", "many"]);
     assert_refused(&home, &["check", "--runs", "-1"], &["-1"]);
+    assert_refused(&home, &["check", "--runs", "18446744073709551616"], &["--runs", "too large"]);
+    assert_refused(&home, &["check", "--seed", "18446744073709551616"], &["--seed", "whole number below 2^64"]);
+    assert_refused(&home, &["check", "--seed=-1"], &["--seed", "whole number below 2^64"]);
+    assert_refused(&home, &["check", "--time", "9999999999999years"], &["--time", "write it as 30s, 5m or 1h"]);
     assert_refused(&home, &["check", "--time", "0s"], &["--time", "longer than nothing"]);
     assert_refused(&home, &["check", "--time", "soon"], &["--time", "write it as 30s, 5m or 1h"]);
     assert_refused(&home, &["check", "--time", "1s", "--runs", "1"], &["--time", "--runs", "cannot be used with"]);
@@ -290,6 +294,25 @@ fn bad_values_are_refused() {
     assert_refused(&home, &["chekc"], &["chekc", "check"]);
     assert_refused(&home, &[], &["Usage"]);
     assert_refused(&home, &["replay"], &["PATH"]);
+}
+
+/// Values at the very end of what is taken work like any other.
+#[test]
+fn extreme_values_are_taken() {
+    let home = Home::new();
+    for seed in ["0", "18446744073709551615", "0xffffffffffffffff"] {
+        let ended = home.poolproof(&["check", "--sut", "memory", "--runs", "2", "--steps", "100000", "--seed", seed]);
+        assert!(matches!(ended.code, Some(0 | 3)), "{seed}: {}{}", ended.stdout, ended.stderr);
+    }
+    if !has_python() {
+        return;
+    }
+    for budget in [["--time", "99999999999years"], ["--time", "1ns"], ["--runs", "18446744073709551615"]] {
+        let ended = home.poolproof(&[&["check", "--seed", "1", "--sut", &broken()][..], &budget].concat());
+        let code = if budget[1] == "1ns" { 3 } else { 1 };
+        assert_eq!(ended.code, Some(code), "{budget:?}: {}{}", ended.stdout, ended.stderr);
+    }
+    home.assert_clean();
 }
 
 /// Systems that are none, or cannot be started, are no violations.

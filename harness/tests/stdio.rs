@@ -153,6 +153,15 @@ fn a_good_system_works_and_keeps_its_process() {
 }
 
 #[test]
+fn a_time_out_may_be_longer_than_the_clock() {
+    let server = Server::new("");
+    let script = server.home.path().join("server.py").to_str().unwrap().to_owned();
+    let mut system = Stdio::start(vec!["python3".to_owned(), script], Some(Duration::MAX)).unwrap();
+    system.call(&allocate()).unwrap().unwrap();
+    system.restart().unwrap();
+}
+
+#[test]
 fn without_reset_each_scenario_has_a_process_and_an_empty_directory() {
     let server = Server::new("METHODS = []\nassert os.listdir(STATE) == []\nopen(STATE + '/x', 'w')");
     let mut system = server.start().unwrap();

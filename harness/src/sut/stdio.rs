@@ -7,7 +7,7 @@
 //! anything else a process of its own is asked for a version of the protocol that nobody speaks.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -269,7 +269,7 @@ impl Channel {
         let Some(process) = &mut self.process else {
             return Err(Failure::Unable("the system has been stopped; only a reset starts it again".to_owned()));
         };
-        match process.exchange(request, Instant::now() + timeout) {
+        match process.exchange(request, process::deadline(timeout)) {
             Ok(Line::Whole(line)) => Ok(line),
             Ok(Line::TooLong) => {
                 self.misbehaved(format!("`{method}` was answered by a line over {} MiB", MAX_LINE >> 20))
@@ -281,7 +281,7 @@ impl Channel {
 
     /// Its output has ended where an answer was due.
     fn ended<T>(&mut self, method: &str, rest: &[u8]) -> Result<T, Failure> {
-        let until = Instant::now() + LAST_WORDS.min(self.timeout);
+        let until = process::deadline(LAST_WORDS.min(self.timeout));
         let end = match self.process.as_mut().map(|process| process.await_exit(until)) {
             Some(Ok(status)) => process::describe(status),
             Some(Err(Stopped::Interrupted)) => return self.stopped(Stopped::Interrupted, ""),
@@ -325,7 +325,7 @@ impl Channel {
     fn shut_down(&mut self) -> Result<(), Failure> {
         let timeout = self.timeout;
         let Some(process) = &mut self.process else { return Ok(()) };
-        let ended = process.finish(&[], Instant::now() + timeout, MAX_LINE);
+        let ended = process.finish(&[], process::deadline(timeout), MAX_LINE);
         let output = excerpt(process.unread());
         match ended {
             Ok(_) if !output.is_empty() => self.misbehaved(format!("there is output nobody asked for: {output}")),
