@@ -95,7 +95,8 @@ pub enum Operation<A = Written> {
         /// By so many milliseconds.
         ms: u64,
     },
-    /// A line sent as it is: malformed by intention.
+    /// A line sent as it is: malformed by intention, so that every system must refuse it. Texts of
+    /// scenarios with a well-formed request here are refused.
     Raw {
         /// The line without its newline; `$id` stands for the next request number.
         line: Arc<[u8]>,
@@ -452,6 +453,23 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// In a raw line these bytes stand for the number of the request.
+const ID_MARK: &[u8] = b"$id";
+
+/// A raw line as it goes out with this number, without its newline.
+pub fn numbered(line: &[u8], id: u64) -> Vec<u8> {
+    let number = id.to_string();
+    let mut sent = Vec::with_capacity(line.len() + number.len());
+    let mut rest = line;
+    while let Some(place) = rest.windows(ID_MARK.len()).position(|window| window == ID_MARK) {
+        sent.extend_from_slice(&rest[..place]);
+        sent.extend_from_slice(number.as_bytes());
+        rest = &rest[place + ID_MARK.len()..];
+    }
+    sent.extend_from_slice(rest);
+    sent
 }
 
 /// Is this a name that owners and pools may have: 1 to 255 bytes without NUL?

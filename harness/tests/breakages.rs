@@ -43,6 +43,8 @@ const OUT_OF_REACH: &[(&str, &str)] = &[
 struct Breakage {
     name: String,
     kind: String,
+    /// What it should be found to break.
+    property: String,
     /// What it takes to see it, beyond calls.
     needs: Option<String>,
     switches: Vec<String>,
@@ -56,6 +58,7 @@ impl Breakage {
         Breakage {
             name: text("name").unwrap(),
             kind: text("kind").unwrap(),
+            property: text("property").unwrap(),
             needs: text("needs"),
             switches: switches.map(|switch| switch.as_str().unwrap().to_owned()).collect(),
         }
@@ -71,6 +74,11 @@ impl Breakage {
     /// Does each scenario restart Python, or wait for a slow call?
     fn is_slow(&self) -> bool {
         matches!(self.needs.as_deref(), Some("restart" | "crash" | "timing"))
+    }
+
+    /// Is it seen before the first scenario, so that there is none to make small?
+    fn is_seen_at_start(&self) -> bool {
+        self.needs.as_deref() == Some("start")
     }
 
     fn out_of_reach(&self) -> Option<&'static str> {
@@ -137,8 +145,33 @@ fn try_rule(breakage: &Breakage) -> Result<(), String> {
 #[test]
 fn broken_rules_are_caught() {
     if has_python() {
-        let quick: Vec<_> = breakages("rule").into_iter().filter(|breakage| !breakage.is_slow()).collect();
+        let is_quick = |breakage: &Breakage| !breakage.is_slow() && !breakage.is_seen_at_start();
+        let quick: Vec<_> = breakages("rule").into_iter().filter(is_quick).collect();
         try_all(THREADS, &quick, try_rule);
+    }
+}
+
+/// Caught by every command that starts the system, with nothing left behind.
+fn try_start(breakage: &Breakage) -> Result<(), String> {
+    let home = Home::new();
+    home.write("empty.scenario", "poolproof scenario 1\n");
+    for command in [&["check", "--runs", "1"][..], &["replay", "empty.scenario"]] {
+        let ended = home.poolproof(&[command, &["--format", "json", "--sut", &breakage.sut(&[])]].concat());
+        let report = ended.json()?;
+        if ended.code != Some(1) || report["violations"][0]["property"] != breakage.property.as_str() {
+            return Err(format!("{}: {command:?} gave {report}", breakage.name));
+        }
+        home.check_clean().map_err(|complaint| format!("{}: {complaint}", breakage.name))?;
+    }
+    Ok(())
+}
+
+/// Rules about the introduction are looked at before anything else.
+#[test]
+fn broken_starts_are_caught() {
+    if has_python() {
+        let starts: Vec<_> = breakages("rule").into_iter().filter(Breakage::is_seen_at_start).collect();
+        try_all(THREADS, &starts, try_start);
     }
 }
 

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -279,6 +280,10 @@ fn bad_values_are_refused() {
     assert_refused(&home, &["check", "--runs", "0"], &["--runs", "1.."]);
     assert_refused(&home, &["check", "--runs", "many"], &["--runs", "many"]);
     assert_refused(&home, &["check", "--runs", "-1"], &["-1"]);
+    assert_refused(&home, &["check", "--runs", "18446744073709551616"], &["--runs", "too large"]);
+    assert_refused(&home, &["check", "--seed", "18446744073709551616"], &["--seed", "whole number below 2^64"]);
+    assert_refused(&home, &["check", "--seed=-1"], &["--seed", "whole number below 2^64"]);
+    assert_refused(&home, &["check", "--time", "9999999999999years"], &["--time", "write it as 30s, 5m or 1h"]);
     assert_refused(&home, &["check", "--time", "0s"], &["--time", "longer than nothing"]);
     assert_refused(&home, &["check", "--time", "soon"], &["--time", "write it as 30s, 5m or 1h"]);
     assert_refused(&home, &["check", "--time", "1s", "--runs", "1"], &["--time", "--runs", "cannot be used with"]);
@@ -289,6 +294,25 @@ fn bad_values_are_refused() {
     assert_refused(&home, &["chekc"], &["chekc", "check"]);
     assert_refused(&home, &[], &["Usage"]);
     assert_refused(&home, &["replay"], &["PATH"]);
+}
+
+/// Values at the very end of what is taken work like any other.
+#[test]
+fn extreme_values_are_taken() {
+    let home = Home::new();
+    for seed in ["0", "18446744073709551615", "0xffffffffffffffff"] {
+        let ended = home.poolproof(&["check", "--sut", "memory", "--runs", "2", "--steps", "100000", "--seed", seed]);
+        assert!(matches!(ended.code, Some(0 | 3)), "{seed}: {}{}", ended.stdout, ended.stderr);
+    }
+    if !has_python() {
+        return;
+    }
+    for budget in [["--time", "99999999999years"], ["--time", "1ns"], ["--runs", "18446744073709551615"]] {
+        let ended = home.poolproof(&[&["check", "--seed", "1", "--sut", &broken()][..], &budget].concat());
+        let code = if budget[1] == "1ns" { 3 } else { 1 };
+        assert_eq!(ended.code, Some(code), "{budget:?}: {}{}", ended.stdout, ended.stderr);
+    }
+    home.assert_clean();
 }
 
 /// Systems that are none, or cannot be started, are no violations.
@@ -332,6 +356,9 @@ fn bad_scenario_files() {
     home.write("bad.scenario", "poolproof scenario 1\n# fine\npool p0 10.0.0.0/29\n  allocate \"a\n");
     home.write("latin.scenario", b"poolproof scenario 1\npool p\xe9 10.0.0.0/29\n");
     home.write("line.scenario", format!("poolproof scenario 1\npool {} 10.0.0.0/29 x\n", "p".repeat(4 << 20)));
+    home.write("bom.scenario", b"\xef\xbb\xbfpoolproof scenario 1\r\n");
+    let request = r#"{\"jsonrpc\":\"2.0\",\"id\":$id,\"method\":\"begin\"}"#;
+    home.write("request.scenario", format!("poolproof scenario 1\nraw \"{request}\"\n"));
     home.write("huge.scenario", vec![b'#'; 17 << 20]);
     for command in ["replay", "shrink", "explain"] {
         let refused = |file: &str, words: &[&str]| {
@@ -345,9 +372,61 @@ fn bad_scenario_files() {
         refused("latin.scenario", &["byte 28 is not UTF-8"]);
         refused("line.scenario", &["line 2, column 4194"]);
         refused("huge.scenario", &["too many"]);
+        refused("bom.scenario", &["line 1, column 1", "byte order mark", "without one"]);
+        refused("request.scenario", &["line 2, column 5", "well-formed request", "ordinary step"]);
     }
     assert_refused(&home, &["replay", "empty", "--sut", "memory"], &["no scenarios in empty", ".scenario"]);
     assert_refused(&home, &["explain", "empty", "--sut", "memory"], &["empty"]);
+}
+
+/// Links that lead nowhere or round in circles, and folders that cannot be read, are named by the
+/// path where they are.
+#[test]
+fn folders_with_bad_links() {
+    let home = Home::new();
+    let in_folder = |name: &str| home.work().join(name);
+    let refused = |folder: &str, words: &[&str]| {
+        let started = Instant::now();
+        assert_refused(&home, &["replay", folder, "--sut", "memory"], words);
+        assert!(started.elapsed() < AT_ONCE, "it took {:?}", started.elapsed());
+    };
+    for folder in ["dangling/deep", "own", "loop/deep", "up/deep", "far/deep", "near", "good/deep"] {
+        fs::create_dir_all(in_folder(folder)).unwrap();
+        home.write(&format!("{folder}/a.scenario"), "poolproof scenario 1\n");
+    }
+    symlink("nowhere", in_folder("dangling/deep/b.scenario")).unwrap();
+    refused("dangling", &["dangling/deep/b.scenario: ", "leads to nowhere", "No such file", "remove the link"]);
+    refused("dangling/deep/b.scenario", &["dangling/deep/b.scenario: this link leads to nowhere"]);
+    symlink("self", in_folder("own/self")).unwrap();
+    refused("own", &["own/self: ", "leads to self", "remove the link"]);
+    symlink("..", in_folder("loop/deep/again")).unwrap();
+    refused("loop", &["loop/deep/again: ", "work/loop, a folder that it is in itself", "remove the link"]);
+    symlink("../..", in_folder("up/deep/top")).unwrap();
+    refused("up", &["up/deep/top: ", "work, a folder that it is in itself"]);
+    symlink("../../near", in_folder("far/deep/near")).unwrap();
+    symlink("../far/deep", in_folder("near/far")).unwrap();
+    refused("far", &["far/deep/near/far: ", "work/far/deep, a folder that it is in itself"]);
+    // A link to elsewhere is no loop, not even two to the same place.
+    symlink("../good/deep", in_folder("good/one")).unwrap();
+    symlink("deep", in_folder("good/two")).unwrap();
+    let ended = home.poolproof(&["replay", "good", "--sut", "memory", "--format", "json"]);
+    assert_eq!(ended.json().unwrap()["scenarios"], 3, "{}{}", ended.stdout, ended.stderr);
+}
+
+/// A folder that may not be read is named by its own path. Root may read everything.
+#[test]
+fn folders_that_may_not_be_read() {
+    let home = Home::new();
+    let folder = home.work().join("top/secret");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o000)).unwrap();
+    if fs::read_dir(&folder).is_err() {
+        let words = ["top/secret: this folder cannot be read", "ermission denied", "make it readable"];
+        assert_refused(&home, &["replay", "top", "--sut", "memory"], &words);
+    } else {
+        println!("skipped: this user may read everything");
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// `| head -1`: the reader goes away, and that is no reason to panic; nor is it for stderr.

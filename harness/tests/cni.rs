@@ -179,6 +179,12 @@ fn host_local_and_odd_spellings() {
     // Named for the wrong pool of two, where CNI would just take it for the right one.
     assert_eq!(kind(system, &allocate("a", &[("p0", "fd00::5"), ("p1", "10.0.0.5")])), Kind::Invalid);
     assert_eq!(listed(system), Vec::<String>::new());
+    // The same where the other pool's address is held, and with spellings of what is held.
+    assert_eq!(granted(system, &allocate("b", &[("p0", "10.0.0.5")])), "10.0.0.5");
+    for requests in [&[("p0", ""), ("p1", "10.0.0.5")][..], &[("p0", "10.0.0.5/32")], &[("p0", "::ffff:10.0.0.5")]] {
+        assert_eq!(kind(system, &allocate("a", requests)), Kind::Invalid, "{requests:?}");
+    }
+    assert_eq!(call(system, &release("p0", "10.0.0.5", "b")), Ok(Answer::Done));
     for (spelling, address) in [("FD00::5", "fd00::5"), ("fd00:0:0:0:0:0:0:6", "fd00::6"), ("fd00::0.0.0.7", "fd00::7")]
     {
         assert_eq!(granted(system, &allocate("a", &[("p1", spelling), ("p0", "")])).split(' ').next(), Some(address));
@@ -284,6 +290,36 @@ fn what_a_plugin_brings_back_or_loses_is_listed() {
     call(&mut system, &pool("p0", "10.0.0.0/29", "10.0.0.1", &[])).unwrap();
     assert_eq!(granted(&mut system, &allocate("a", &[("p0", "")])), "10.0.0.2");
     assert_eq!(listed(&mut system), Vec::<String>::new());
+}
+
+/// Laxness that CNI allows is `invalid`; what no plugin may grant is handed on to be judged.
+#[test]
+fn what_is_granted_for_a_foreign_name_is_looked_at() {
+    let answer = |address: &str, named: &str| {
+        let grant = format!("echo '{{\"cniVersion\":\"1.0.0\",\"ips\":[{{\"address\":\"{address}/29\"}}]}}'");
+        let fake = Fake::new(&format!("[ $CNI_COMMAND = ADD ] && {grant}\nexit 0"));
+        let mut system = fake.start();
+        call(&mut system, &pool("p0", "10.0.0.0/29", "10.0.0.1", &[])).unwrap();
+        // Somebody holds what this plugin grants, where that is the fourth address.
+        if address == "10.0.0.3" {
+            call(&mut system, &allocate("b", &[("p0", "")])).unwrap();
+        }
+        let answered = call(&mut system, &allocate("a", &[("p0", named)]));
+        answered.map(|_| ()).map_err(|refusal| refusal.kind)
+    };
+    for named in ["10.0.0.5/32", "10.0.0.5/7", "::ffff:10.0.0.5", "::ffff:10.0.0.5/128", "nonsense"] {
+        assert_eq!(answer("10.0.0.5", named), Err(Kind::Invalid), "{named}");
+    }
+    for (address, named) in [
+        ("10.0.0.9", "10.0.0.9"),
+        ("10.0.0.2", "10.0.0.9"),
+        ("10.0.0.2", "10.0.0.5/32"),
+        ("10.0.0.1", "10.0.0.1/32"),
+        ("10.0.0.7", "nonsense"),
+        ("10.0.0.3", "10.0.0.3/32"),
+    ] {
+        assert_eq!(answer(address, named), Ok(()), "{named}");
+    }
 }
 
 #[test]

@@ -35,8 +35,15 @@ def call(request):
 def serve():
     for line in sys.stdin:
         request = json.loads(line)
+        if request["params"].get("protocol", 1) != 1:
+            error = {"code": -32000, "message": "no", "data": {"kind": "unsupported"}}
+            raw(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}) + "\n")
+            continue
         initialize(request) if request["method"] == "initialize" else call(request)
 "#;
+
+/// The first process is only asked for a version of the protocol that nobody speaks.
+const ASKED_FOR_VERSION: usize = 1;
 
 /// A server written to a temporary file, and the traces of its processes.
 struct Server {
@@ -134,14 +141,24 @@ fn a_good_system_works_and_keeps_its_process() {
         assert_eq!(system.call(&delete()).unwrap(), Ok(Answer::Done));
         system.finish().unwrap();
     }
-    assert_eq!(server.traces().len(), 1);
+    assert_eq!(server.traces().len(), ASKED_FOR_VERSION + 1);
     system.restart().unwrap();
     system.crash().unwrap();
-    assert_eq!(server.traces().len(), 3);
     let directories: Vec<_> = server.traces().into_iter().map(|(_, directory)| directory).collect();
-    assert!(directories[0] == directories[2] && directories[0].exists());
+    let [asked, first, restarted, crashed] = directories.as_slice() else { panic!("{directories:?}") };
+    assert!(first == restarted && first == crashed && first.exists());
+    assert!(asked != first && !asked.exists());
     drop(system);
     server.assert_nothing_is_left();
+}
+
+#[test]
+fn a_time_out_may_be_longer_than_the_clock() {
+    let server = Server::new("");
+    let script = server.home.path().join("server.py").to_str().unwrap().to_owned();
+    let mut system = Stdio::start(vec!["python3".to_owned(), script], Some(Duration::MAX)).unwrap();
+    system.call(&allocate()).unwrap().unwrap();
+    system.restart().unwrap();
 }
 
 #[test]
@@ -153,7 +170,7 @@ fn without_reset_each_scenario_has_a_process_and_an_empty_directory() {
         system.call(&allocate()).unwrap().unwrap();
         system.finish().unwrap();
     }
-    assert_eq!(server.traces().len(), 2);
+    assert_eq!(server.traces().len(), ASKED_FOR_VERSION + 2);
     drop(system);
     server.assert_nothing_is_left();
 }
@@ -172,7 +189,7 @@ def call(request):
     assert!(failure.to_string().contains("`reset` was refused as `busy`"), "{failure}");
     assert!(matches!(failure, Failure::Misbehaved(violation) if violation.property == Property::Classified));
     system.reset().unwrap();
-    assert_eq!(server.traces().len(), 2, "the next reset starts another process");
+    assert_eq!(server.traces().len(), ASKED_FOR_VERSION + 2, "the next reset starts another process");
 }
 
 #[test]
@@ -190,6 +207,29 @@ fn bad_introductions() {
     found_out("print('Server ready', flush=True)", "the line is no JSON");
     found_out("CONTRACT['durable'] = 'yes'", "the contract is wrong");
     found_out("def initialize(r): answer(r)", "`contract` is no object");
+}
+
+/// A server that refuses another version and then exits, or takes it; nobody may say `invalid`.
+#[test]
+fn other_versions_of_the_protocol() {
+    let with =
+        |body: &str| Server::new(&format!("def serve():\n  request = json.loads(sys.stdin.readline())\n  {body}"));
+    let refuse = |kind: &str| {
+        let code = if kind == "invalid" { -32602 } else { -32000 };
+        let error = format!("{{'code': {code}, 'message': 'no', 'data': {{'kind': '{kind}'}}}}");
+        let line = format!("json.dumps({{'jsonrpc': '2.0', 'id': request['id'], 'error': {error}}})");
+        format!("if request['params']['protocol'] != 1: raw({line} + '\\n'); sys.exit(1)\n  initialize(request)")
+    };
+    let good = with(&refuse("unsupported"));
+    drop(good.start().unwrap());
+    good.assert_nothing_is_left();
+    for (body, words) in [(refuse("invalid"), "refused as `invalid`"), ("initialize(request)".to_owned(), "is taken")] {
+        let server = with(&body);
+        let Err(Failure::Misbehaved(violation)) = server.start() else { panic!("{body} passes") };
+        assert_eq!(violation.property, Property::Classified, "{violation}");
+        assert!(violation.message.contains(words), "{violation}");
+        server.assert_nothing_is_left();
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 /// Words that mean something in the text form, and marks that begin or end something there.
-const TOKENS: [&str; 36] = [
+const TOKENS: [&str; 37] = [
     "ttl",
     "range",
     "gateway",
@@ -50,6 +50,7 @@ const TOKENS: [&str; 36] = [
     "#",
     "\n",
     "\r",
+    "\u{feff}",
     "\t",
     " ",
 ];
@@ -170,6 +171,8 @@ fn round_trip(scenario: &Scenario) -> Result<(), TestCaseError> {
         Ok(read) => prop_assert_eq!(&read, scenario, "in\n{}", text),
         Err(error) => prop_assert!(false, "{} in\n{}", error, text),
     }
+    let on_windows = parse(&text.replace('\n', "\r\n"));
+    prop_assert!(on_windows.as_ref() == Ok(scenario), "{:?} with Windows' line ends in\n{}", on_windows, text);
     prop_assert!(text.bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)), "unprintable: {text:?}");
     Ok(())
 }
@@ -235,7 +238,7 @@ const SLOWER: u32 = 20;
 
 /// Texts that invite a parser to look at the same bytes again and again, each a beginning, a part
 /// that is repeated, and an end.
-const HOSTILE: [(&str, &str, &str); 18] = [
+const HOSTILE: [(&str, &str, &str); 21] = [
     ("raw \"", "\\\"", "\""),
     ("raw ", "\"", ""),
     ("raw \"", "\\x41", "\""),
@@ -254,6 +257,9 @@ const HOSTILE: [(&str, &str, &str); 18] = [
     ("allocate \"a\" p", " + p", " + "),
     ("pool p0 10.0.0.0/8", " exclude 10.0.0.1", " gateway"),
     ("advance ", "9", ""),
+    ("drain p0 8", "x", ""),
+    ("raw \"", "$id", "\""),
+    ("raw \"[", "{},", "{}]\""),
 ];
 
 /// Other work on the machine slows one measurement down, a parser that is not linear all of them.

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from allocator import Allocator, contract, options, store_for
 from pools import Allocation, Pool, Settings, Spans, nth
-from protocol import Refusal, Server, read_name
+from protocol import VERSION, Refusal, Server, read_name, read_whole
 
 
 class Breakage(NamedTuple):
@@ -903,6 +903,14 @@ class stranger_as_invalid(SaysWrong):
 class conflict_as_storage(SaysWrong):
     """A taken address is `conflict`; here a failure of the storage."""
     kinds = {"conflict": "storage"}
+
+
+@breaks("classified", needs="start")
+class ignores_protocol_number(Allocator):
+    """Another protocol number than 1 is `unsupported`; here every whole number will do."""
+    def initialize(self, params):
+        read_whole(params.get("protocol"), 0)
+        return super().initialize({"protocol": VERSION})
 
 
 class SaysTooMuch(SaysWrong):

@@ -757,6 +757,7 @@ SHOWN_BY = {
     "exhausted-as-conflict": FULL + [take()],
     "stranger-as-invalid": TWO + [give(V4[0], "b")],
     "conflict-as-storage": TWO + [take("b", V4[0])],
+    "ignores-protocol-number": [("initialize", {"protocol": 2})],
     "message-with-sql": [USAGE],
     "message-with-path": [USAGE],
     "message-with-traceback": [USAGE],

@@ -21,13 +21,18 @@ pub(super) struct Bar {
 impl Bar {
     pub(super) fn of(budget: Budget, hang_reporter: HangReporter) -> Bar {
         let length = match budget {
-            Budget::Time(time) => time.as_millis() as u64,
+            Budget::Time(time) => milliseconds(time),
             Budget::Runs(runs) => runs,
         };
         let style = ProgressStyle::with_template("[{elapsed_precise}] {wide_bar} {msg}");
         let bar = ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Bar { bar, budget, started: Instant::now(), drawn: Instant::now(), hang_reporter }
     }
+}
+
+/// A campaign may be given more than fits, which is for ever.
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Progress for Bar {
@@ -37,7 +42,7 @@ impl Progress for Bar {
         }
         self.drawn = Instant::now();
         self.bar.set_position(match self.budget {
-            Budget::Time(_) => self.started.elapsed().as_millis() as u64,
+            Budget::Time(_) => milliseconds(self.started.elapsed()),
             Budget::Runs(_) => scenarios,
         });
         self.bar.set_message(format!("{scenarios} scenarios, {operations} operations, {violations} violations"));

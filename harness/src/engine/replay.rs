@@ -35,9 +35,7 @@ pub struct Entry {
 /// What cannot be read or is no scenario, with its path; or that nothing was there.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Entry>, Failure> {
     let mut files = Vec::new();
-    for path in paths {
-        collect(path, true, &mut files).map_err(|error| Failure::Unable(format!("{}: {error}", path.display())))?;
-    }
+    paths.iter().try_for_each(|path| collect(path, true, &mut Vec::new(), &mut files))?;
     if files.is_empty() {
         let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         let message = format!("no scenarios in {}: files there must end in .{EXTENSION}", shown.join(", "));
@@ -69,18 +67,42 @@ pub fn read_one(path: &Path) -> Result<Entry, Failure> {
     Ok(Entry { path: path.to_owned(), scenario })
 }
 
-/// Named files count whatever their name; in folders only scenarios do.
-fn collect(path: &Path, is_named: bool, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    if !fs::metadata(path)?.is_dir() {
+/// Named files count whatever their name; in folders only scenarios do. `above` are the folders that
+/// are being read, under the paths that they really have.
+fn collect(path: &Path, is_named: bool, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    let unable = |what: String| Failure::Unable(format!("{}: {what}", path.display()));
+    if !fs::metadata(path).map_err(|error| unable(not_there(path, &error)))?.is_dir() {
         if is_named || path.extension().is_some_and(|extension| extension == EXTENSION) {
             files.push(path.to_owned());
         }
         return Ok(());
     }
-    let mut entries =
-        fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let unreadable = |error: io::Error| {
+        unable(format!("this folder cannot be read: {error}; make it readable, or move it elsewhere"))
+    };
+    let real = fs::canonicalize(path).map_err(unreadable)?;
+    if above.iter().any(|folder| folder.starts_with(&real)) {
+        let advice = "a folder that it is in itself, so reading would never end; remove the link";
+        return Err(unable(format!("this link leads to {}, {advice}", real.display())));
+    }
+    let entries = fs::read_dir(path).map_err(unreadable)?;
+    let entries = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>();
+    let mut entries = entries.map_err(unreadable)?;
     entries.sort();
-    entries.iter().try_for_each(|entry| collect(entry, false, files))
+    above.push(real);
+    entries.iter().try_for_each(|entry| collect(entry, false, above, files))?;
+    above.pop();
+    Ok(())
+}
+
+/// Why nothing is known about a path. A link is itself there, and what it leads to is not.
+fn not_there(path: &Path, error: &io::Error) -> String {
+    match fs::read_link(path) {
+        Ok(target) => {
+            format!("this link leads to {}, which cannot be read: {error}; mend or remove the link", target.display())
+        }
+        Err(_) => error.to_string(),
+    }
 }
 
 /// Runs each entry once. Goes on after a violation. The verdict is *unknown* when some entry had no

@@ -56,3 +56,19 @@ pub(super) fn malformed(rng: &mut Rng) -> Arc<[u8]> {
         _ => Arc::from(*pick(&LINES, rng)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::Operation;
+    use crate::scenario::{Scenario, Step, parse, print};
+
+    #[test]
+    fn scenarios_take_every_line() {
+        let deep = "[".repeat(DEPTH).into_bytes();
+        for line in LINES.iter().copied().chain([deep.as_slice()]) {
+            let scenario = Scenario { steps: vec![Step::Call(Operation::Raw { line: Arc::from(line) })] };
+            assert_eq!(parse(&print(&scenario)), Ok(scenario), "{}", line.escape_ascii());
+        }
+    }
+}

@@ -9,6 +9,7 @@
 mod arbitrary;
 mod parse;
 mod print;
+mod request;
 mod spell;
 
 use std::sync::Arc;

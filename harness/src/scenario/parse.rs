@@ -12,11 +12,15 @@
 //! advance @3-1                    to one millisecond before step 3's lease ends
 //! fill p0 "b" 8
 //! ```
+//!
+//! Tokens stand apart: between any two is a blank (a space or a tab), only the `+` between requests
+//! needs none. Lines may end as on Windows; a byte order mark is refused.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::print::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
+use super::request::is_request;
 use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, text};
 use crate::operation::{Operation, PoolShape, Request, Requests, Text, Want};
 
@@ -39,8 +43,18 @@ impl fmt::Display for ParseError {
 
 impl std::error::Error for ParseError {}
 
+/// Some editors put this before a text in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// How many characters of what was found a message shows.
+const LONGEST_FOUND: usize = 24;
+
 /// Reads a scenario.
 pub fn parse(source: &str) -> Result<Scenario, ParseError> {
+    if source.starts_with(BYTE_ORDER_MARK) {
+        let message = "the text begins with a byte order mark (U+FEFF); save it as UTF-8 without one";
+        return Err(ParseError { line: 1, column: 1, message: message.to_owned() });
+    }
     let mut lines = source.lines().enumerate();
     let mut steps = Vec::new();
     let mut has_header = false;
@@ -62,6 +76,14 @@ pub fn parse(source: &str) -> Result<Scenario, ParseError> {
         return Ok(Scenario { steps });
     }
     Err(ParseError { line: 1, column: 1, message: format!("an empty text is no scenario; it begins with `{HEADER}`") })
+}
+
+/// The beginning of what was found, fit for a message.
+fn shown(found: &str) -> String {
+    let mut characters = found.chars();
+    let beginning: String = characters.by_ref().take(LONGEST_FOUND).collect();
+    let more = if characters.next().is_some() { "…" } else { "" };
+    format!("{}{more}", beginning.escape_debug())
 }
 
 /// One line and how far it has been read.
@@ -93,9 +115,37 @@ impl<'a> Line<'a> {
         matches!(self.peek(), None | Some(b'#'))
     }
 
+    /// Nothing may follow but a comment.
     fn end(&mut self) -> Parsed<()> {
-        self.skip_space();
-        if self.is_done() { Ok(()) } else { Err(self.error("the step should end here; a comment starts with `#`")) }
+        self.gap()?;
+        if self.is_done() { Ok(()) } else { Err(self.expected("the end of the step (a comment starts with `#`)")) }
+    }
+
+    /// A token begins here: it must not touch the one before it.
+    fn gap(&mut self) -> Parsed<()> {
+        let before = self.content[..self.at].bytes().next_back();
+        let is_apart = matches!(before, None | Some(b' ' | b'\t' | b'+'));
+        if is_apart || self.is_done() || matches!(self.peek(), Some(b' ' | b'\t')) {
+            self.skip_space();
+            return Ok(());
+        }
+        Err(self.expected("a blank"))
+    }
+
+    /// What would be right here, and what was found.
+    fn expected(&self, what: &str) -> ParseError {
+        self.expected_at(self.at, what)
+    }
+
+    fn expected_at(&self, at: usize, what: &str) -> ParseError {
+        let rest = &self.content[at..];
+        let found = match rest.bytes().next() {
+            None => "the end of the line".to_owned(),
+            Some(b' ' | b'\t') => "a blank".to_owned(),
+            Some(b'#') => "a comment".to_owned(),
+            Some(_) => format!("`{}`", shown(rest.split([' ', '\t', '#']).next().unwrap_or_default())),
+        };
+        self.error_at(at, format!("expected {what}, found {found}"))
     }
 
     fn error(&self, message: impl Into<String>) -> ParseError {
@@ -114,7 +164,9 @@ impl<'a> Line<'a> {
             return Ok(());
         }
         let message = match found.strip_prefix("poolproof scenario ") {
-            Some(version) => format!("version `{version}` is not known here; this program reads version 1"),
+            Some(version) => {
+                format!("version `{}` is not known here; this program reads version 1", shown(version))
+            }
             None => format!("a scenario begins with the line `{HEADER}`"),
         };
         Err(self.error(message))
@@ -139,14 +191,14 @@ impl<'a> Line<'a> {
                 pool: self.name()?,
                 address: self.operand()?,
                 owner: self.quoted_text()?,
-                ttl_ms: self.ttl()?.ok_or_else(|| self.error("expected `ttl` and milliseconds"))?,
+                ttl_ms: self.ttl()?.ok_or_else(|| self.expected("`ttl` and milliseconds"))?,
             },
             "begin" => Operation::Begin,
             "commit" => Operation::Commit,
             "rollback" => Operation::Rollback,
             "list" => Operation::List { pool: if self.at_end() { None } else { Some(self.name()?) } },
             "usage" => Operation::Usage { pool: self.name()? },
-            "raw" => Operation::Raw { line: Arc::from(self.quoted_bytes()?) },
+            "raw" => Operation::Raw { line: self.malformed_line()? },
             _ => return self.special_step(start),
         };
         Ok(Step::Call(operation))
@@ -172,7 +224,7 @@ impl<'a> Line<'a> {
                 let message = format!(
                     "`{}` is no step; steps are pool, update, delete, allocate, release, release-owner, renew, \
                      begin, commit, rollback, list, usage, advance, restart, crash, fill, drain, replay, raw",
-                    word.escape_debug()
+                    shown(word)
                 );
                 return Err(self.error_at(start, message));
             }
@@ -223,6 +275,7 @@ impl<'a> Line<'a> {
     }
 
     fn name(&mut self) -> Parsed<Text> {
+        self.gap()?;
         if self.next_is(b'"') {
             return self.quoted_text();
         }
@@ -231,10 +284,11 @@ impl<'a> Line<'a> {
         if is_bare_name(name) {
             return Ok(text(name));
         }
-        Err(self.error_at(start, "expected a pool's name: p0, or any text in quotes"))
+        Err(self.expected_at(start, "a pool's name (p0, or any text in quotes)"))
     }
 
     fn address_text(&mut self) -> Parsed<Text> {
+        self.gap()?;
         if self.next_is(b'"') {
             return self.quoted_text();
         }
@@ -243,12 +297,13 @@ impl<'a> Line<'a> {
         if is_bare_address(address) {
             return Ok(text(address));
         }
-        Err(self.error_at(start, "expected an address or prefix: 10.0.0.1, fd00::/64, or any text in quotes"))
+        Err(self.expected_at(start, "an address or prefix (10.0.0.1, fd00::/64, or any text in quotes)"))
     }
 
     fn shape(&mut self) -> Parsed<PoolShape> {
         let mut shape = PoolShape::default();
         while !self.at_end() {
+            self.gap()?;
             let start = self.at;
             match self.word() {
                 "range" => shape.ranges.push((self.address_text()?, self.address_text()?)),
@@ -256,8 +311,7 @@ impl<'a> Line<'a> {
                 "gateway" => return Err(self.error_at(start, "a pool has one gateway")),
                 "exclude" => shape.exclude.push(self.address_text()?),
                 _ => {
-                    let message = "expected `range FIRST LAST`, `gateway ADDRESS` or `exclude WHAT`";
-                    return Err(self.error_at(start, message));
+                    return Err(self.expected_at(start, "`range FIRST LAST`, `gateway ADDRESS` or `exclude WHAT`"));
                 }
             }
         }
@@ -285,8 +339,10 @@ impl<'a> Line<'a> {
 
     fn want(&mut self) -> Parsed<Want<Operand>> {
         self.skip_space();
-        if self.take(b'/') {
-            return self.number().map(Want::Block);
+        if self.peek() == Some(b'/') {
+            self.gap()?;
+            self.at += 1;
+            return self.digits().map(Want::Block);
         }
         match self.peek() {
             Some(b'@' | b'[' | b'"' | b':') => self.operand().map(Want::Named),
@@ -296,14 +352,14 @@ impl<'a> Line<'a> {
     }
 
     fn operand(&mut self) -> Parsed<Operand> {
-        self.skip_space();
+        self.gap()?;
         match self.peek() {
             Some(b'@') => Ok(Operand::Granted(self.grant()?, self.spelling()?)),
             Some(b'[') => {
                 self.at += 1;
-                let place = self.number()?;
+                let place = self.digits()?;
                 if !self.take(b']') {
-                    return Err(self.error("expected `]`"));
+                    return Err(self.expected("`]`"));
                 }
                 Ok(Operand::Nth(place, self.spelling()?))
             }
@@ -321,13 +377,13 @@ impl<'a> Line<'a> {
     }
 
     fn step_reference(&mut self) -> Parsed<u32> {
-        self.skip_space();
-        if self.take(b'@') { self.counted_from_one() } else { Err(self.error("expected a step: @1 is the first")) }
+        self.gap()?;
+        if self.take(b'@') { self.counted_from_one() } else { Err(self.expected("a step (@1 is the first)")) }
     }
 
     fn counted_from_one(&mut self) -> Parsed<u32> {
         let start = self.at;
-        let number: u64 = self.number()?;
+        let number: u64 = self.digits()?;
         let index = number.checked_sub(1).and_then(|index| u32::try_from(index).ok());
         index.ok_or_else(|| self.error_at(start, "steps and grants are counted from 1 to 4294967296"))
     }
@@ -341,21 +397,30 @@ impl<'a> Line<'a> {
         let found = Spelling::ALL.into_iter().find(|spelling| spelling.name() == name);
         found.ok_or_else(|| {
             let names: Vec<_> = Spelling::ALL.iter().map(|spelling| spelling.name()).collect();
-            self.error_at(start, format!("spellings are {}", names.join(", ")))
+            self.expected_at(start, &format!("a spelling ({})", names.join(", ")))
         })
     }
 
     fn offset(&mut self) -> Parsed<i64> {
-        if self.is_done() || matches!(self.peek(), Some(b' ' | b'\t')) { Ok(0) } else { self.number() }
+        match self.peek() {
+            Some(b'+' | b'-') => self.digits(),
+            _ => Ok(0),
+        }
     }
 
     fn ttl(&mut self) -> Parsed<Option<u64>> {
+        self.gap()?;
         if self.take_word("ttl") { self.number().map(Some) } else { Ok(None) }
     }
 
-    /// A decimal number of any integer type, with a sign where the type has one.
+    /// A number that is a token of its own.
     fn number<N: std::str::FromStr>(&mut self) -> Parsed<N> {
-        self.skip_space();
+        self.gap()?;
+        self.digits()
+    }
+
+    /// A decimal number of any integer type, with a sign where the type has one.
+    fn digits<N: std::str::FromStr>(&mut self) -> Parsed<N> {
         let start = self.at;
         if matches!(self.peek(), Some(b'-' | b'+')) {
             self.at += 1;
@@ -363,8 +428,21 @@ impl<'a> Line<'a> {
         self.run(|byte| byte.is_ascii_digit());
         self.content[start..self.at].parse().map_err(|_| {
             let size = 8 * size_of::<N>();
-            self.error_at(start, format!("expected a whole decimal number of at most {size} bits"))
+            self.expected_at(start, &format!("a whole decimal number of at most {size} bits"))
         })
+    }
+
+    /// A line that a system must refuse. One that is a request would be judged as if it were none.
+    fn malformed_line(&mut self) -> Parsed<Arc<[u8]>> {
+        self.skip_space();
+        let start = self.at;
+        let line = self.quoted_bytes()?;
+        if is_request(&line) {
+            let advice = "this line is a well-formed request, and `raw` takes only lines that must be refused; \
+                          write it as an ordinary step";
+            return Err(self.error_at(start, advice));
+        }
+        Ok(Arc::from(line))
     }
 
     fn quoted_text(&mut self) -> Parsed<Text> {
@@ -376,9 +454,9 @@ impl<'a> Line<'a> {
     }
 
     fn quoted_bytes(&mut self) -> Parsed<Vec<u8>> {
-        self.skip_space();
+        self.gap()?;
         if !self.take(b'"') {
-            return Err(self.error("expected a text in quotes"));
+            return Err(self.expected("a text in quotes"));
         }
         let mut bytes = Vec::new();
         loop {
@@ -423,5 +501,92 @@ impl<'a> Line<'a> {
         self.at += 1;
         bytes.push(byte);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(step: &str) -> ParseError {
+        let source = format!("{HEADER}\n{step}\n");
+        parse(&source).expect_err(step)
+    }
+
+    #[test]
+    fn tokens_stand_apart() {
+        for (step, column, found) in [
+            ("allocate \"a\"p0", 13, "p0"),
+            ("allocate \"a\" \"p0\"[5]", 18, "[5]"),
+            ("allocate \"a\" p0[5]", 16, "[5]"),
+            ("allocate \"a\" p0/28", 16, "/28"),
+            ("allocate \"a\" p0 /28x", 20, "x"),
+            ("allocate \"a\" p0 [5]x", 20, "x"),
+            ("allocate \"a\" p0 @3\"x\"", 19, "\\\"x\\\""),
+            ("allocate \"a\"ttl 5", 13, "ttl"),
+            ("allocate \"a\" p0 ttl 5ms", 22, "ms"),
+            ("release p0 @3\"a\"", 14, "\\\"a\\\""),
+            ("renew p0 @3 \"a\"ttl 5", 16, "ttl"),
+            ("fill p0 \"b\"8", 12, "8"),
+            ("fill p0 \"b\" 8ttl 5", 14, "ttl"),
+            ("drain p0 8junk", 11, "junk"),
+            ("drain p0+8", 9, "+8"),
+            ("advance 5x", 10, "x"),
+            ("advance @3x", 11, "x"),
+            ("replay @3.1", 10, ".1"),
+            ("raw \"x\"y", 8, "y"),
+            ("list p0\u{a0}", 8, "\\u{a0}"),
+            ("pool p0 10.0.0.0/29range 10.0.0.1 10.0.0.2", 20, "range"),
+            ("pool \"p0\"10.0.0.0/29", 10, "10.0.0.0/29"),
+            ("update p0\"x\"", 10, "\\\"x\\\""),
+        ] {
+            let error = refused(step);
+            assert_eq!((error.line, error.column), (2, column), "{step}: {error}");
+            assert_eq!(error.message, format!("expected a blank, found `{found}`"), "{step}");
+        }
+        assert!(refused("allocate \"a\" p0 [5]~octalx").message.ends_with("found `octalx`"));
+        assert!(refused("allocate \"a\" p0 [5x]").message.contains("`]`, found `x]`"));
+    }
+
+    #[test]
+    fn blanks_and_comments_are_free_elsewhere() {
+        let wide = format!("{HEADER}#x\n \tallocate\t \"a\"  p0  +  p1 [5]~upper\tttl 5  # end\nbegin#x\n\n#\n");
+        let narrow = format!("{HEADER}\nallocate \"a\" p0+p1 [5]~upper ttl 5\nbegin");
+        assert_eq!(parse(&wide).unwrap(), parse(&narrow).unwrap());
+    }
+
+    #[test]
+    fn errors_say_what_was_found() {
+        for (step, message) in [
+            (
+                "pool p0",
+                "expected an address or prefix (10.0.0.1, fd00::/64, or any text in quotes), found the end of the line",
+            ),
+            ("drain p0 # eight", "expected a whole decimal number of at most 32 bits, found a comment"),
+            ("release-owner a", "expected a text in quotes, found `a`"),
+            ("begin now", "expected the end of the step (a comment starts with `#`), found `now`"),
+            ("replay 3", "expected a step (@1 is the first), found `3`"),
+        ] {
+            assert_eq!(refused(step).message, message, "{step}");
+        }
+        assert!(refused(&"x".repeat(1 << 20)).message.len() < 300);
+    }
+
+    #[test]
+    fn windows_line_ends_are_taken_and_byte_order_marks_explained() {
+        let unix = format!("{HEADER}\n\npool p0 10.0.0.0/29 # comment\nallocate \"a\" p0\n");
+        assert_eq!(parse(&unix.replace('\n', "\r\n")).unwrap(), parse(&unix).unwrap());
+        let error = parse(&format!("{BYTE_ORDER_MARK}{unix}")).unwrap_err();
+        assert!((error.line, error.column) == (1, 1) && error.message.contains("byte order mark"), "{error}");
+    }
+
+    #[test]
+    fn raw_takes_no_request() {
+        let request =
+            r#"{"jsonrpc":"2.0","id":$id,"method":"allocate","params":{"owner":"a","requests":[{"pool":"p0"}]}}"#;
+        let step = |line: &str| format!("raw \"{}\"", line.replace('"', "\\\""));
+        let error = refused(&step(request));
+        assert!(error.column == 5 && error.message.contains("write it as an ordinary step"), "{error}");
+        parse(&format!("{HEADER}\n{}", step(&request.replace("\"p0\"", "7")))).unwrap();
     }
 }

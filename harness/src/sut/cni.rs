@@ -4,7 +4,12 @@
 //! ADD with one range set a request, its owner the container, each on an interface of its own.
 //! Addresses live with the plugin alone, in a data directory that is fresh after each reset. The
 //! plugin is asked first, whatever the text; where it is laxer than the protocol (`/08`, CIDR or
-//! mapped spellings, a gateway elsewhere), which CNI allows, the call is undone and `invalid`.
+//! mapped spellings, a gateway elsewhere), which CNI allows, the call is undone and `invalid`. A
+//! grant that CNI would not allow either goes to the model.
+//!
+//! What is the adapter's own and says nothing about the plugin: that pools overlap, that a pool is in
+//! use, who holds an address, edges within explicit ranges (never passed on), and malformed pools that
+//! DEL takes without a complaint.
 
 mod plugin;
 
@@ -181,7 +186,7 @@ impl Cni {
         if ttl_ms.is_some() {
             return refuse(Kind::Unsupported, "CNI has no leases");
         }
-        let Wanted { prefixes, range_sets, named, is_foreign, is_reserved } = self.wanted(requests)?;
+        let Wanted { prefixes, range_sets, named, understood, is_foreign, is_reserved } = self.wanted(requests)?;
         let interface = self.free_interface(owner);
         let plain = self.config(range_sets);
         let mut config = plain.clone();
@@ -197,21 +202,20 @@ impl Cni {
                 // As runtimes must after an ADD that failed.
                 self.delete_silently(owner, &interface, &plain)?;
                 let mut refusal = complaint.refusal(Kind::Internal);
-                // host-local first looks for any address where it finds none of the named ones in a
-                // set, so a full pool hides that the name was wrong. And CNI takes more texts for an
-                // address than the protocol does; that it is held hides what it is.
-                let hides_a_wrong_name = match refusal.kind {
-                    Kind::Exhausted => is_reserved,
-                    Kind::Conflict => is_foreign,
-                    _ => false,
-                };
-                if hides_a_wrong_name {
+                // host-local first looks for any address where it finds none of the named ones in a set,
+                // so a full pool hides that the name was wrong.
+                let is_hidden_by_exhaustion = refusal.kind == Kind::Exhausted && is_reserved;
+                // CNI takes an odd spelling for the address, and a name that is foreign to its own pool for
+                // another pool's, and complains that it is taken there.
+                let is_hidden_by_conflict = refusal.kind == Kind::Conflict && is_foreign;
+                if is_hidden_by_exhaustion || is_hidden_by_conflict {
                     refusal.kind = Kind::Invalid;
                 }
                 return Err(Ending::Refused(refusal));
             }
         };
-        if is_foreign {
+        let is_granted = |name: &IpAddr| result.addresses.contains(name);
+        if is_foreign && understood.iter().all(is_granted) && self.may_grant(requests, &result.addresses) {
             self.delete_silently(owner, &interface, &plain)?;
             return refuse(Kind::Invalid, "the plugin takes this address for the pool's, the protocol does not");
         }
@@ -222,6 +226,15 @@ impl Cni {
         self.deleted.retain(|old| old.owner != *owner || old.interface != interface);
         self.live.push(Attachment { owner: owner.clone(), interface, grants: held, config });
         Ok(Answer::Granted { grants, expires_ms: None })
+    }
+
+    /// Are these addresses their pools' to grant, and held by nobody?
+    fn may_grant(&self, requests: &[Request], addresses: &[IpAddr]) -> bool {
+        let is_held = |pool: &str, address: IpAddr| self.live.iter().any(|attachment| attachment.holds(pool, address));
+        requests.iter().zip(addresses).all(|(request, address)| {
+            let pool = self.pools.get(&request.pool);
+            pool.is_some_and(|pool| pool.may_grant(*address)) && !is_held(&request.pool, *address)
+        })
     }
 
     /// The requests in the terms of CNI.
@@ -238,6 +251,7 @@ impl Cni {
                     let address = address_in(pool.prefix, written);
                     wanted.is_foreign |= address.is_none();
                     wanted.is_reserved |= address.is_none_or(|address| !pool.may_grant(address));
+                    wanted.understood.extend(read_by_cni(&written.to_string()));
                     wanted.named.push(written.to_string());
                 }
                 Want::Block(_) => return refuse(Kind::Unsupported, "CNI has no blocks"),
@@ -415,6 +429,8 @@ struct Wanted {
     range_sets: Vec<Value>,
     /// Addresses asked for by name, as written.
     named: Vec<String>,
+    /// Those of them that CNI takes for addresses.
+    understood: Vec<IpAddr>,
     /// One of them is no address of its pool's prefix, or malformed.
     is_foreign: bool,
     /// One of them may not be handed out; foreign ones included.
@@ -474,6 +490,13 @@ fn address_in(prefix: IpNet, written: &Written) -> Option<IpAddr> {
         Grant::Address(address) if prefix.contains(&address) => Some(address),
         _ => None,
     }
+}
+
+/// The address that a plugin may take this text for: CNI writes addresses with prefix lengths, too, and
+/// Go takes mapped ones for IPv4.
+fn read_by_cni(text: &str) -> Option<IpAddr> {
+    let address = text.split('/').next().unwrap_or(text);
+    parse_address(address).map(|address| address.to_canonical())
 }
 
 /// Does the protocol allow this shape for the prefix?

@@ -31,6 +31,7 @@ pub const SLICE: Duration = Duration::from_millis(50);
 /// The first wait for the exit of a child that has closed its stdout; it doubles up to [`SLICE`].
 const FIRST_NAP: Duration = Duration::from_micros(100);
 const CHUNK: usize = 64 << 10;
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A running child.
 pub struct Process {
@@ -94,6 +95,12 @@ pub enum End {
     Flooded,
     /// It had to be stopped.
     Stopped(Stopped),
+}
+
+/// When a wait that begins now is over. One that is too long for the clock lasts a year.
+pub fn deadline(limit: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit).unwrap_or(now + A_YEAR)
 }
 
 impl Process {
@@ -357,7 +364,7 @@ impl Drop for Process {
 /// Runs a command to completion, or to the end of its time.
 pub fn run(command: Command, input: &[u8], limit: Duration) -> Result<Run, Failure> {
     let mut process = Process::start(command)?;
-    let end = match process.finish(input, Instant::now() + limit, MAX_RUN_OUTPUT) {
+    let end = match process.finish(input, deadline(limit), MAX_RUN_OUTPUT) {
         Ok(Some(status)) => End::Exited(status),
         Ok(None) => End::Flooded,
         Err(stopped) => End::Stopped(stopped),

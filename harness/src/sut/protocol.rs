@@ -9,15 +9,17 @@ use serde_json::{Map, Value, json};
 
 use crate::address::{Count, Grant};
 use crate::contract::Contract;
-use crate::operation::{Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Response, Text, Want};
+use crate::operation::{
+    Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Response, Text, Want, numbered,
+};
 use crate::property::{Property, Violation};
 
 /// The version that this harness speaks.
 pub const VERSION: u64 = 1;
+/// A version that nobody will ever speak.
+pub const NO_VERSION: u64 = 1_000_000;
 /// How much of an offending text is shown, in bytes.
 const EXCERPT: usize = 200;
-/// In a raw line these bytes stand for the number of the request.
-const ID_MARK: &[u8] = b"$id";
 
 /// The answer to `initialize`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +34,9 @@ pub struct Introduction {
     pub unknown_fields: Vec<String>,
 }
 
-/// The request line for `initialize`, with its newline.
-pub fn encode_initialize(id: u64) -> Vec<u8> {
-    request(id, "initialize", json!({ "protocol": VERSION }))
+/// The request line for `initialize` in this version of the protocol, with its newline.
+pub fn encode_initialize(id: u64, version: u64) -> Vec<u8> {
+    request(id, "initialize", json!({ "protocol": version }))
 }
 
 /// The request line for `reset`, with its newline.
@@ -113,38 +115,39 @@ fn request(id: u64, method: &str, params: Value) -> Vec<u8> {
 }
 
 fn raw(id: u64, line: &[u8]) -> Vec<u8> {
-    let number = id.to_string();
-    let mut sent = Vec::with_capacity(line.len() + number.len());
-    let mut rest = line;
-    while let Some(place) = rest.windows(ID_MARK.len()).position(|window| window == ID_MARK) {
-        sent.extend_from_slice(&rest[..place]);
-        sent.extend_from_slice(number.as_bytes());
-        rest = &rest[place + ID_MARK.len()..];
-    }
-    sent.extend_from_slice(rest);
+    let mut sent = numbered(line, id);
     sent.push(b'\n');
     sent
 }
 
 /// The answer to an operation that went out with this number.
 pub fn decode(id: u64, operation: &Operation, line: &[u8]) -> Result<Response, Violation> {
-    let is_raw = matches!(operation, Operation::Raw { .. });
-    let answer = Envelope { method: operation.method().name(), line, null_id: is_raw };
+    let other_ids = match operation {
+        Operation::Raw { line } => ids_of_raw(id, line),
+        _ => Vec::new(),
+    };
+    let answer = Envelope { method: operation.method().name(), line, other_ids };
     match answer.open(id)? {
         Ok(result) => answer.result(operation, &result).map(Ok),
         Err(refusal) => Ok(Err(refusal)),
     }
 }
 
+/// What an answer to a raw line may have as its `id`: nothing, or what the line itself has there.
+fn ids_of_raw(id: u64, line: &[u8]) -> Vec<Value> {
+    let sent: Value = serde_json::from_slice(&numbered(line, id)).unwrap_or_default();
+    std::iter::once(Value::Null).chain(sent.get("id").cloned()).collect()
+}
+
 /// The answer to `reset`.
 pub fn decode_reset(id: u64, line: &[u8]) -> Result<Result<(), Refusal>, Violation> {
-    let answer = Envelope { method: "reset", line, null_id: false };
+    let answer = Envelope { method: "reset", line, other_ids: Vec::new() };
     answer.open(id).map(|opened| opened.map(|_| ()))
 }
 
 /// The answer to `initialize`, which may not be refused.
 pub fn decode_initialize(id: u64, line: &[u8]) -> Result<Introduction, Violation> {
-    let answer = Envelope { method: "initialize", line, null_id: false };
+    let answer = Envelope { method: "initialize", line, other_ids: Vec::new() };
     let result = answer.open(id)?.map_err(|refusal| {
         let message = excerpt(refusal.message.as_bytes());
         Violation::new(Property::Total, format!("`initialize` was refused as `{}`: {message}", refusal.kind))
@@ -163,6 +166,17 @@ pub fn decode_initialize(id: u64, line: &[u8]) -> Result<Introduction, Violation
     let name = answer.text(&result, "name")?.to_owned();
     let version = answer.text(&result, "version")?.to_owned();
     Ok(Introduction { name, version, contract, unknown_fields })
+}
+
+/// The answer to `initialize` in [`NO_VERSION`], which must be refused as `unsupported`.
+pub fn decode_no_version(id: u64, line: &[u8]) -> Result<(), Violation> {
+    let answer = Envelope { method: "initialize", line, other_ids: Vec::new() };
+    let problem = match answer.open(id)? {
+        Err(refusal) if refusal.kind == Kind::Unsupported => return Ok(()),
+        Err(refusal) => format!("protocol number {NO_VERSION} is refused as `{}`, not `unsupported`", refusal.kind),
+        Ok(_) => format!("protocol number {NO_VERSION} is taken, which must be refused as `unsupported`"),
+    };
+    Err(answer.breaks(Property::Classified, &problem))
 }
 
 /// Fields that the default contract, which writes all of its own, does not have.
@@ -197,8 +211,8 @@ pub fn excerpt(bytes: &[u8]) -> String {
 struct Envelope<'a> {
     method: &'a str,
     line: &'a [u8],
-    /// Answers to lines that are no request may lack a number.
-    null_id: bool,
+    /// Answers to lines that are no request may have another `id` than the request's number.
+    other_ids: Vec<Value>,
 }
 
 impl Envelope<'_> {
@@ -236,7 +250,7 @@ impl Envelope<'_> {
     fn check_id(&self, id: u64, found: Option<&Value>) -> Result<(), Violation> {
         match found {
             None => Err(self.wrong("there is no `id`")),
-            Some(Value::Null) if self.null_id => Ok(()),
+            Some(found) if self.other_ids.contains(found) => Ok(()),
             Some(found) => match found.as_u64() {
                 Some(number) if number == id => Ok(()),
                 Some(number) if (1..id).contains(&number) => {
@@ -429,6 +443,19 @@ mod tests {
     }
 
     #[test]
+    fn answers_to_raw_lines_may_have_the_line_s_id() {
+        let answer = |id: &str| {
+            let error = r#"{"code":-32600,"message":"","data":{"kind":"invalid"}}"#;
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into_bytes()
+        };
+        let line = raw_line(br#"{"jsonrpc":"2.0","id":"x","method":7}"#);
+        for id in ["null", "7", "\"x\""] {
+            assert_eq!(decode(7, &line, &answer(id)).unwrap().unwrap_err().kind, Kind::Invalid);
+        }
+        assert!(broken(&line, &answer("\"y\"")).1.contains("the `id` is wrong"));
+    }
+
+    #[test]
     fn good_answers_are_taken() {
         let one = allocate(&[Want::Any]);
         let expected =
@@ -534,6 +561,15 @@ mod tests {
         let refused = decode_initialize(7, &with_error("-32000", r#"{"kind":"unsupported"}"#));
         assert!(refused.unwrap_err().message.contains("refused as `unsupported`"));
         assert!(decode_initialize(7, &with_result(r#"{"contract":{}}"#)).unwrap_err().message.contains("`name`"));
+    }
+
+    #[test]
+    fn other_versions_are_refused_as_unsupported_and_nothing_else() {
+        let judged = |line: &[u8]| decode_no_version(7, line).map_err(|violation| violation.property);
+        assert_eq!(judged(&with_error("-32000", r#"{"kind":"unsupported"}"#)), Ok(()));
+        assert_eq!(judged(&with_error("-32602", r#"{"kind":"invalid"}"#)), Err(Property::Classified));
+        assert_eq!(judged(&with_result(r#"{"name":"n","version":"1","contract":{}}"#)), Err(Property::Classified));
+        assert_eq!(judged(b"no"), Err(Property::Total));
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //!
 //! The framing is [`protocol`], the supervision [`process`]; here is the life of the system: start,
 //! `initialize`, calls, reset, restart, crash, end. Whatever it does wrong ends its process, and the
-//! next reset starts another on an empty state directory, so one misbehaviour never becomes two.
+//! next reset starts another on an empty state directory, so one misbehaviour never becomes two. Before
+//! anything else a process of its own is asked for a version of the protocol that nobody speaks.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -37,15 +38,9 @@ impl Stdio {
     /// Starts the command, given as words, and lets it introduce itself. `timeout` overrules the
     /// contract.
     pub fn start(command: Vec<String>, timeout: Option<Duration>) -> Result<Stdio, Failure> {
-        let mut channel = Channel {
-            command,
-            timeout: timeout.unwrap_or(Duration::from_millis(Contract::DEFAULT_TIMEOUT_MS)),
-            hurry: None,
-            directory: state_directory()?,
-            process: None,
-            id: 0,
-            last_errors: String::new(),
-        };
+        let first_timeout = timeout.unwrap_or(Duration::from_millis(Contract::DEFAULT_TIMEOUT_MS));
+        Channel::new(command.clone(), first_timeout)?.try_other_version()?;
+        let mut channel = Channel::new(command, first_timeout)?;
         let introduction = channel.launch()?;
         let unknown = introduction.unknown_fields.iter();
         let mut warnings: Vec<String> = unknown
@@ -214,19 +209,41 @@ struct Channel {
 }
 
 impl Channel {
+    /// Nothing is started yet; the state directory is empty.
+    fn new(command: Vec<String>, timeout: Duration) -> Result<Channel, Failure> {
+        let directory = state_directory()?;
+        Ok(Channel { command, timeout, hurry: None, directory, process: None, id: 0, last_errors: String::new() })
+    }
+
+    /// Starts a process only to hear it refuse a version of the protocol that nobody speaks. What it
+    /// does afterwards is its own affair, because the protocol does not say: this process is ended.
+    fn try_other_version(mut self) -> Result<(), Failure> {
+        self.spawn()?;
+        let id = self.next_id();
+        let request = protocol::encode_initialize(id, protocol::NO_VERSION);
+        let line = self.exchange("initialize", &request)?;
+        self.end();
+        protocol::decode_no_version(id, &line).map_err(Failure::Misbehaved)
+    }
+
     /// Starts a process on the state directory as it is, and lets it introduce itself.
     fn launch(&mut self) -> Result<Introduction, Failure> {
+        self.spawn()?;
+        let id = self.next_id();
+        let request = protocol::encode_initialize(id, protocol::VERSION);
+        let mut introduction = self.ask("initialize", &request, |line| protocol::decode_initialize(id, line))?;
+        introduction.contract.limits = Limits { raw: true, ..Limits::default() };
+        Ok(introduction)
+    }
+
+    fn spawn(&mut self) -> Result<(), Failure> {
         let [program, arguments @ ..] = self.command.as_slice() else {
             return Err(Failure::Unable("there is no command to start".to_owned()));
         };
         let mut command = Command::new(program);
         command.args(arguments).env(STATE_DIR, self.directory.path());
         self.process = Some(Process::start(command)?);
-        let id = self.next_id();
-        let request = protocol::encode_initialize(id);
-        let mut introduction = self.ask("initialize", &request, |line| protocol::decode_initialize(id, line))?;
-        introduction.contract.limits = Limits { raw: true, ..Limits::default() };
-        Ok(introduction)
+        Ok(())
     }
 
     /// How long an answer may take.
@@ -265,7 +282,7 @@ impl Channel {
         let Some(process) = &mut self.process else {
             return Err(Failure::Unable("the system has been stopped; only a reset starts it again".to_owned()));
         };
-        match process.exchange(request, Instant::now() + timeout) {
+        match process.exchange(request, process::deadline(timeout)) {
             Ok(Line::Whole(line)) => Ok(line),
             Ok(Line::TooLong) => {
                 self.misbehaved(format!("`{method}` was answered by a line over {} MiB", MAX_LINE >> 20))
@@ -277,7 +294,7 @@ impl Channel {
 
     /// Its output has ended where an answer was due.
     fn ended<T>(&mut self, method: &str, rest: &[u8]) -> Result<T, Failure> {
-        let until = Instant::now() + LAST_WORDS.min(self.patience());
+        let until = process::deadline(LAST_WORDS.min(self.patience()));
         let end = match self.process.as_mut().map(|process| process.await_exit(until)) {
             Some(Ok(status)) => process::describe(status),
             Some(Err(Stopped::Interrupted)) => return self.stopped(Stopped::Interrupted, ""),
@@ -321,7 +338,7 @@ impl Channel {
     fn shut_down(&mut self) -> Result<(), Failure> {
         let timeout = self.patience();
         let Some(process) = &mut self.process else { return Ok(()) };
-        let ended = process.finish(&[], Instant::now() + timeout, MAX_LINE);
+        let ended = process.finish(&[], process::deadline(timeout), MAX_LINE);
         let output = excerpt(process.unread());
         match ended {
             Ok(_) if !output.is_empty() => self.misbehaved(format!("there is output nobody asked for: {output}")),
