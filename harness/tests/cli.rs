@@ -152,11 +152,36 @@ fn junit_tells_the_same() {
     assert_eq!((ended.code, failures(&read().unwrap())), (Some(1), 1));
     let xml = fs::read_to_string(home.work().join("junit.xml")).unwrap();
     assert!(xml.contains("<failure message=") && xml.contains("poolproof replay"), "{xml}");
-    // The report is told all the same; only the file is missing.
-    let ended = home.poolproof(&["check", "--runs", "1", "--sut", "memory", "--junit", "nowhere/junit.xml"]);
-    assert_eq!(ended.code, Some(2));
-    assert!(ended.stderr.contains("cannot write nowhere/junit.xml"), "{}", ended.stderr);
-    assert!(ended.stdout.contains("memory: "), "{}", ended.stdout);
+}
+
+/// What cannot be written is said before the campaign, not after it.
+#[test]
+fn places_that_cannot_be_written_are_told_at_once() {
+    let home = Home::new();
+    home.write("file", "");
+    for (option, place, complaint) in [
+        ("--junit", "nowhere/junit.xml", "there is no folder nowhere"),
+        ("--save", "file/counterexamples", "name another place with --save"),
+    ] {
+        let ended = home.poolproof(&["check", "--runs", "1", "--sut", "memory", option, place]);
+        assert_eq!(ended.code, Some(2), "{option}");
+        assert!(ended.stderr.contains(complaint), "{option}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{option}");
+    }
+}
+
+/// A property that is not looked at in a system never passes there.
+#[test]
+fn a_property_that_is_not_looked_at_cannot_be_asked_for() {
+    let home = Home::new();
+    for property in ["tidy", "unpredictable", "durable", "linearizable"] {
+        let ended = home.poolproof(&["check", "--runs", "1", "--sut", "memory", "--property", property]);
+        assert_eq!(ended.code, Some(2), "{property}: {}", ended.stdout);
+        assert!(ended.stderr.contains(property), "{property}: {}", ended.stderr);
+    }
+    let ended = home.poolproof(&[&["check", "--sut", "memory", "--property", "bounded"], WHOLE].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stdout.contains("not checked: tidy"), "{}", ended.stdout);
 }
 
 /// `shrink` writes a smaller scenario that still fails, and leaves the given one alone.
