@@ -790,6 +790,55 @@ class same_keeps_expiry(Allocator):
         return super().grant(owner, expires, earlier, pool, number, length)
 
 
+class TellsEndsWrong(Allocator):
+    """Leases end when they should, but the ends that all answers tell are distorted alike."""
+    def allocate(self, params):
+        return self.distort(super().allocate(params))
+
+    def renew(self, params):
+        return self.distort(super().renew(params))
+
+    def entry(self, pool, held):
+        return self.distort(super().entry(pool, held))
+
+    def distort(self, answer):
+        return {**answer, "expires_ms": self.wrong(answer["expires_ms"])} if "expires_ms" in answer else answer
+
+
+@breaks("expiring", "--clock", "wall")
+class wall_tells_seconds(TellsEndsWrong):
+    """Times are milliseconds; here the ends of leases are told in seconds."""
+    def wrong(self, expires):
+        return expires // 1000
+
+
+class TellsOtherEnds(TellsEndsWrong):
+    """What it tells depends on the `ttl_ms` asked for."""
+    def clear(self):
+        super().clear()
+        self.lengths = {}  # of leases, by their end
+
+    def expiry(self, params):
+        expires = super().expiry(params)
+        if expires is not None:
+            self.lengths[expires] = params["ttl_ms"]
+        return expires
+
+
+@breaks("expiring", "--clock", "wall")
+class wall_tells_start(TellsOtherEnds):
+    """`expires_ms` is when the lease ends; here it is when it began."""
+    def wrong(self, expires):
+        return expires - self.lengths.get(expires, 0)
+
+
+@breaks("expiring", "--clock", "wall")
+class wall_tells_length(TellsOtherEnds):
+    """`expires_ms` is a time of the clock; here it is how long the lease lasts."""
+    def wrong(self, expires):
+        return self.lengths.get(expires, expires)
+
+
 # Rules about durable state
 
 

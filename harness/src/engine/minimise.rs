@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::examine::Examiner;
 use super::watchdog::OnHang;
-use crate::contract::Contract;
+use crate::contract::{Clock, Contract};
 use crate::interrupt;
+use crate::operation::Operation;
 use crate::property::{Property, Violation};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Step};
 use crate::shrink::Shrinker;
 use crate::sut::{Failure, Sut};
 
@@ -94,6 +95,7 @@ impl Minimiser<'_> {
             examiner,
             patience: self.patience,
             counts: self.counts,
+            times: (sut.contract().clock == Clock::Wall).then(|| times_of(&found.scenario)),
             began: now,
             last_progress: now,
             is_fresh: false,
@@ -113,6 +115,9 @@ struct Search<'a> {
     examiner: Examiner,
     patience: Patience,
     counts: &'a dyn Fn(Property) -> bool,
+    /// On real time: the times that a candidate may hold. Shorter ones would lead to where it is chance
+    /// whether it fails.
+    times: Option<Vec<u64>>,
     began: Instant,
     last_progress: Instant,
     /// Does each candidate get an instance of the system of its own?
@@ -130,6 +135,9 @@ impl Search<'_> {
             minimal.cut_short = self.is_over();
             if minimal.cut_short.is_some() {
                 break;
+            }
+            if self.times.as_ref().is_some_and(|times| !times_of(&candidate).iter().all(|time| times.contains(time))) {
+                continue;
             }
             minimal.executions += 1;
             match self.fails(sut, &candidate, &minimal.violation) {
@@ -216,6 +224,17 @@ impl Search<'_> {
             *property == like || (tells_of_books(like) && tells_of_books(*property) && (self.counts)(*property))
         }))
     }
+}
+
+/// The lengths of leases and waits in a scenario.
+fn times_of(scenario: &Scenario) -> Vec<u64> {
+    let time = |step: &Step| match step {
+        Step::Call(Operation::Allocate { ttl_ms, .. }) | Step::Fill { ttl_ms, .. } => *ttl_ms,
+        Step::Call(Operation::Renew { ttl_ms, .. }) => Some(*ttl_ms),
+        Step::Call(Operation::Advance { ms }) => Some(*ms),
+        _ => None,
+    };
+    scenario.steps.iter().filter_map(time).collect()
 }
 
 /// Is this a property about what the system believes to be held? Which of them a wrong book breaks

@@ -14,6 +14,7 @@ pub mod minimise;
 mod panics;
 pub mod replay;
 pub mod run;
+mod stopwatch;
 pub mod watchdog;
 
 use std::fmt;

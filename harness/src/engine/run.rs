@@ -15,6 +15,7 @@ use smallvec::smallvec;
 
 use super::chance::Choices;
 use super::panics;
+use super::stopwatch::Stopwatch;
 use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
@@ -209,7 +210,7 @@ impl Runner {
             runner: self,
             sut,
             watch,
-            started: Instant::now(),
+            stopwatch: Stopwatch::start(),
             at: 0,
             run: Run::default(),
             leak: Leak::default(),
@@ -220,7 +221,7 @@ impl Runner {
             Err(Stop::Found(violation)) => Some(Finding { step: pass.at, violation }),
         };
         if !pass.runner.is_timing {
-            pass.run.time_in_calls = pass.started.elapsed();
+            pass.run.time_in_calls = pass.stopwatch.elapsed();
             pass.run.longest_call = pass.run.time_in_calls;
         }
         Ok(Run { finding, ..pass.run })
@@ -245,7 +246,7 @@ struct Pass<'a> {
     runner: &'a mut Runner,
     sut: &'a mut dyn Sut,
     watch: &'a mut dyn Watch,
-    started: Instant,
+    stopwatch: Stopwatch,
     at: usize,
     run: Run,
     leak: Leak,
@@ -269,7 +270,7 @@ impl Pass<'_> {
         for (index, step) in scenario.steps.iter().enumerate() {
             self.at = index;
             if self.runner.model.is_uncertain() {
-                self.skip("what an earlier refused call left behind is not known");
+                self.skip("what an earlier step left behind is not known");
             } else if self.is_out_of_time() {
                 self.skip("the scenario has lasted long enough");
             } else {
@@ -295,7 +296,7 @@ impl Pass<'_> {
     }
 
     fn is_out_of_time(&self) -> bool {
-        self.runner.limit.is_some_and(|limit| self.started.elapsed() >= limit)
+        self.runner.limit.is_some_and(|limit| self.stopwatch.elapsed() >= limit)
     }
 
     fn skip(&mut self, why: &str) {
@@ -370,9 +371,8 @@ impl Pass<'_> {
         if interrupt::requested() {
             return Err(Failure::Interrupted.into());
         }
-        let sent = self.started;
         let is_wall = self.contract_clock() == Clock::Wall;
-        let before = if is_wall { elapsed_ms(sent) } else { 0 };
+        let sent_ms = if is_wall { self.stopwatch.elapsed_ms() } else { 0 };
         let mut response = self.timed_call(call)?;
         for _ in 0..BUSY_TRIES {
             if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || interrupt::requested() {
@@ -382,7 +382,7 @@ impl Pass<'_> {
             response = self.timed_call(call)?;
         }
         if is_wall {
-            self.runner.model.observe_wall_clock(before, elapsed_ms(sent));
+            self.observe_wall_clock(sent_ms);
         }
         self.run.operations += 1;
         let judged = self.runner.model.judge(call, &response);
@@ -397,6 +397,13 @@ impl Pass<'_> {
             Err(_) => self.watch_open_files(call)?,
         }
         Ok(response)
+    }
+
+    fn observe_wall_clock(&mut self, sent_ms: u64) {
+        if self.stopwatch.is_disturbed() {
+            self.runner.model.lose_track();
+        }
+        self.runner.model.observe_wall_clock(sent_ms, self.stopwatch.elapsed_ms());
     }
 
     fn timed_call(&mut self, call: &Operation) -> Result<Response, Stop> {
@@ -447,17 +454,16 @@ impl Pass<'_> {
     }
 
     fn advance_to(&mut self, lease: GrantRef, offset_ms: i64) -> Result<(), Stop> {
+        let is_wall = self.contract_clock() == Clock::Wall;
+        let now_ms = if is_wall { self.stopwatch.elapsed_ms() } else { self.runner.model.now_ms() };
         let expiry = self.runner.traces.get(lease.step as usize).and_then(|trace| trace.expires_ms);
-        let target = expiry.and_then(|told| self.runner.model.since_start(told));
-        let target = target.map(|target| target.saturating_add_signed(offset_ms));
-        let by = target.and_then(|target| target.checked_sub(self.runner.model.now_ms()));
-        match by {
-            Some(ms) => self.symbolic(&Operation::Advance { ms }),
-            None => {
-                self.skip("that lease has no end, or it is past");
-                Ok(())
-            }
+        let target = expiry.and_then(|told| self.runner.model.instant_of(told, offset_ms));
+        match target.and_then(|target| target.checked_sub(now_ms)) {
+            Some(ms) if is_wall && ms > LONGEST_WAIT_MS => self.skip("that lease ends too late to wait for it"),
+            Some(ms) => return self.symbolic(&Operation::Advance { ms }),
+            None => self.skip("that lease has no end, or it is past"),
         }
+        Ok(())
     }
 
     /// Lets real time pass.
@@ -469,6 +475,7 @@ impl Pass<'_> {
             }
             sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
         }
+        self.runner.model.let_time_pass();
         self.watch.noted(self.at, "real time passes");
         Ok(())
     }
@@ -624,10 +631,6 @@ fn asks_a_pool_twice<A>(requests: &[Request<A>]) -> bool {
 fn numbered(owner: &str, number: u32) -> Text {
     let cut = (0..=LONGEST_NUMBERED_NAME.min(owner.len())).rev().find(|at| owner.is_char_boundary(*at)).unwrap_or(0);
     format!("{}-{}", &owner[..cut], number + 1).into()
-}
-
-fn elapsed_ms(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Runs the system's own code: a panic in it is a violation of `total`, not our end.

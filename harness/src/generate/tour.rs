@@ -46,10 +46,12 @@ fn tour_of(family: Family, contract: &Contract) -> Vec<String> {
         at(6),
         at(1),
     );
+    // Real time is waited for.
+    let lease_ms = if contract.clock == Clock::Wall { 200 } else { 1000 };
     let rest = format!(
-        "{pool}\ncommit\nrollback\nbegin\nbegin\nallocate \"a\" p0 ttl 1000\nadvance 1\nrollback\nlist\nbegin\n\
-         allocate \"a\" p0 ttl 1000\nallocate \"b\" p0\ncommit\nrestart\nadvance @11-1\nrenew p0 @11 \"a\" ttl 1000\n\
-         renew p0 @11 \"b\" ttl 1000\nrenew p0 [3] \"a\" ttl 1000\ncrash\nadvance @16\nrenew p0 @11 \"a\" ttl 5\n\
+        "{pool}\ncommit\nrollback\nbegin\nbegin\nallocate \"a\" p0 ttl {lease_ms}\nadvance 1\nrollback\nlist\nbegin\n\
+         allocate \"a\" p0 ttl {lease_ms}\nallocate \"b\" p0\ncommit\nrestart\nadvance @11-1\nrenew p0 @11 \"a\" ttl {lease_ms}\n\
+         renew p0 @11 \"b\" ttl {lease_ms}\nrenew p0 [3] \"a\" ttl {lease_ms}\ncrash\nadvance @16\nrenew p0 @11 \"a\" ttl 5\n\
          allocate \"c\" p0 @11\nlist\nallocate \"a\" p0 /{}\nallocate \"b\" p0 /{}\nrelease p0 @24 \"a\"",
         family.bits() - 1,
         family.bits(),

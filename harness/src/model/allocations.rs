@@ -4,8 +4,9 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::coverage::{AddressClass, Coverage};
+use super::epoch::Epoch;
 use super::layout::{Layout, edges};
-use super::pool::{Expiry, Freed, Held, Pool};
+use super::pool::{Expiry, Freed, Held, Moment, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
 use crate::address::{Count, Family, Grant, Span};
@@ -306,10 +307,8 @@ impl Model {
         if self.agrees(told_ms, at) {
             return Ok(Expiry { at, told_ms });
         }
-        let message = format!(
-            "`{operation}` tells {told_ms} as the lease's end; {} is right",
-            self.epoch_ms.unwrap_or(0) + i128::from(at.earliest)
-        );
+        let right = self.epoch.unwrap_or(Epoch::of(0, Moment::default())).times_of(at);
+        let message = format!("`{operation}` tells {told_ms} as the lease's end; {right} is right");
         Err(Violation::new(Property::Expiring, message))
     }
 

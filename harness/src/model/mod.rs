@@ -13,6 +13,7 @@
 mod allocations;
 pub mod coverage;
 mod discreet;
+mod epoch;
 pub mod layout;
 pub mod pool;
 mod pools;
@@ -28,6 +29,7 @@ use crate::contract::{Clock, Contract};
 use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name};
 use crate::property::{Property, Violation};
 use coverage::{Coverage, Outcome};
+use epoch::Epoch;
 use pool::{Expiry, Freed, Moment, Pool};
 use reason::{Reason, Reasons};
 
@@ -36,6 +38,12 @@ pub const MAX_TIME_MS: u64 = (1 << 53) - 1;
 
 /// Slack, in milliseconds, given to systems on real time for rounding and for the way of a message.
 const WALL_SLACK_MS: u64 = 3;
+
+/// Two clocks of real time drift apart by less than one part in so many.
+const WALL_DRIFT: u64 = 1_000;
+
+/// So far beside a time told on real time, rounding and slack leave no doubt any more.
+const WALL_MARGIN_MS: i128 = 4 * WALL_SLACK_MS as i128;
 
 /// A raw line with this in it names a method, so that more than one thing may be wrong with it.
 const METHOD_FIELD: &[u8] = b"\"method\"";
@@ -48,8 +56,8 @@ pub struct Model {
     /// The state at `begin`, while a transaction is open.
     saved: Option<Box<State>>,
     now: Moment,
-    /// What the system's clock read when the model's read 0; learned from the first time told.
-    epoch_ms: Option<i128>,
+    /// What the system's clock read when the model's read 0; learned from the times told.
+    epoch: Option<Epoch>,
     /// Owners met in this scenario whose names can be recognised; they are nobody else's business.
     owners: Vec<Text>,
     /// Constant texts, by place and length, that were found to show nothing of the inside.
@@ -92,7 +100,7 @@ impl Model {
             state: State::default(),
             saved: None,
             now: Moment::default(),
-            epoch_ms: None,
+            epoch: None,
             owners: Vec::new(),
             discreet: FxHashSet::default(),
             last: Event::Changed,
@@ -109,7 +117,7 @@ impl Model {
         self.state.next_expiry = None;
         self.saved = None;
         self.now = Moment::default();
-        self.epoch_ms = None;
+        self.epoch = None;
         self.owners.clear();
         self.last = Event::Changed;
         self.uncertain = false;
@@ -155,22 +163,44 @@ impl Model {
         self.now.earliest
     }
 
-    /// The time told for an expiry, turned into the model's own clock.
-    pub fn since_start(&self, told_ms: u64) -> Option<u64> {
-        u64::try_from(i128::from(told_ms) - self.epoch_ms?).ok()
+    /// The instant on the model's own clock that lies `offset_ms` beside a time told for an expiry. On
+    /// real time, where that is not known exactly, one that lies surely before it, or surely not before it.
+    pub fn instant_of(&self, told_ms: u64, offset_ms: i64) -> Option<u64> {
+        let (epoch, told_ms) = (self.epoch?, i128::from(told_ms));
+        let instant = match self.contract.clock {
+            Clock::Wall if offset_ms < 0 => told_ms - epoch.latest - WALL_MARGIN_MS,
+            Clock::Wall => told_ms - epoch.earliest + WALL_MARGIN_MS,
+            _ => told_ms - epoch.earliest,
+        };
+        u64::try_from(instant).ok().map(|instant| instant.saturating_add_signed(offset_ms))
     }
 
     /// On a clock of real time: the next call was sent and answered between these instants,
     /// milliseconds since the scenario began.
     pub fn observe_wall_clock(&mut self, sent_ms: u64, answered_ms: u64) {
-        let earliest = sent_ms.saturating_sub(WALL_SLACK_MS);
-        self.now = Moment { earliest, latest: answered_ms.saturating_add(WALL_SLACK_MS) };
+        let slack = WALL_SLACK_MS + answered_ms / WALL_DRIFT;
+        // A data base may read its clock at `begin` and once only; for it, time stands still until the end.
+        let earliest = if self.in_transaction() { self.now.earliest } else { sent_ms.saturating_sub(slack) };
+        self.now = Moment { earliest, latest: answered_ms.saturating_add(slack) };
         self.sweep();
+    }
+
+    /// On a clock of real time: some of it passed between two calls.
+    pub fn let_time_pass(&mut self) {
+        self.last = Event::Advanced;
+    }
+
+    /// Something happened after which nothing can be said any more.
+    pub fn lose_track(&mut self) {
+        self.uncertain = true;
     }
 
     /// Judges the answer to a call, and moves on with it.
     pub fn judge(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
         self.coverage.count_call(operation.method(), Outcome::of(response));
+        if self.uncertain {
+            return Ok(());
+        }
         if let Err(refusal) = response {
             self.judge_text(operation, refusal)?;
         }
@@ -209,6 +239,10 @@ impl Model {
         }
         if !self.contract.durable {
             self.state = State::default();
+        }
+        // A clock of real time may count from when the process started.
+        if let Some(epoch) = &mut self.epoch {
+            epoch.is_outdated = self.contract.clock == Clock::Wall;
         }
         self.last = Event::Restarted;
         let count = if crashed { &mut self.coverage.crashes } else { &mut self.coverage.restarts };
@@ -309,18 +343,22 @@ impl Model {
 
     /// Would `ms` from now be beyond what a system must represent?
     fn passes_the_end_of_time(&self, ms: u64) -> bool {
-        let epoch = u64::try_from(self.epoch_ms.unwrap_or(0)).unwrap_or(0);
+        let epoch = self.epoch.map_or(0, |epoch| u64::try_from(epoch.latest).unwrap_or(0));
         let end = self.now.latest.checked_add(ms).and_then(|end| end.checked_add(epoch));
         end.is_none_or(|end| end > MAX_TIME_MS)
     }
 
-    /// Does a time told by the system fit this instant? The first time told fixes the epoch.
+    /// Does a time told by the system fit this instant and the times told before?
     fn agrees(&mut self, told_ms: u64, at: Moment) -> bool {
-        if self.contract.clock == Clock::Wall {
-            return true;
+        let told = Epoch::of(told_ms, at);
+        let known = self.epoch.filter(|epoch| !epoch.is_outdated);
+        let Some(epoch) = known.map_or(Some(told), |known| known.narrowed(told)) else { return false };
+        // A process that measures real time since its own start began after the model did.
+        if epoch.earliest < 0 && self.contract.clock != Clock::Wall {
+            return false;
         }
-        let epoch = i128::from(told_ms) - i128::from(at.earliest);
-        epoch >= 0 && *self.epoch_ms.get_or_insert(epoch) == epoch
+        self.epoch = Some(epoch);
+        true
     }
 
     /// A refusal must have a reason, a result must have no compelling one. Gives the result, or
