@@ -52,15 +52,16 @@ impl Choices {
         improbability(self.sparse.len(), 0.5) >= CHANCE_BITS
     }
 
-    /// Why this is no random choice, if it is none.
-    pub fn suspicion(&self) -> Option<String> {
-        self.uneven().or_else(|| self.regular())
+    /// Why this is no random choice, if chance alone would look like this less than once in 2^`bits`
+    /// runs.
+    pub fn suspicion(&self, bits: f64) -> Option<String> {
+        self.uneven(bits).or_else(|| self.regular(bits))
     }
 
     /// Do the choices crowd somewhere? The largest distance between the even distribution and the
     /// one seen (Kolmogorov), with the bound of Dvoretzky, Kiefer and Wolfowitz in Massart's form:
     /// it exceeds d with a probability of at most 2 exp(-2 n d^2).
-    fn uneven(&self) -> Option<String> {
+    fn uneven(&self, bits: f64) -> Option<String> {
         let mut places: Vec<f64> = self.sparse.iter().map(|choice| choice.rank as f64 / choice.free as f64).collect();
         places.sort_unstable_by(f64::total_cmp);
         let count = places.len() as f64;
@@ -71,7 +72,7 @@ impl Choices {
         // Whole addresses instead of a continuum, and what is held, shift a place by this at most.
         let slack = 2.0 / SPARSE as f64;
         let largest = places.iter().enumerate().map(distance).fold(0.0, f64::max) - slack;
-        if largest < 0.0 || improbability(places.len(), largest) < CHANCE_BITS {
+        if largest < 0.0 || improbability(places.len(), largest) < bits {
             return None;
         }
         let (first, last) = (places.first()?, places.last()?);
@@ -87,7 +88,7 @@ impl Choices {
 
     /// Is the step from choice to choice the same again and again? By chance that happens once in as
     /// many times as there are free addresses.
-    fn regular(&self) -> Option<String> {
+    fn regular(&self, bits: f64) -> Option<String> {
         let step = |pair: &[Choice]| {
             (pair[0].free.abs_diff(pair[1].free) <= SPARSE).then(|| pair[1].rank.wrapping_sub(pair[0].rank))
         };
@@ -98,8 +99,8 @@ impl Choices {
         let least = self.sparse.iter().map(|choice| choice.free).min()?;
         let each = (least as f64).log2() - 5f64.log2();
         // At most 2^n ways to pick which of the n steps are the same.
-        let bits = same as f64 * each - steps.len() as f64;
-        (bits >= CHANCE_BITS).then(|| {
+        let improbability = same as f64 * each - steps.len() as f64;
+        (improbability >= bits).then(|| {
             format!("of {} steps between addresses chosen at random {same} repeat the one before", steps.len())
         })
     }
@@ -130,7 +131,7 @@ mod tests {
         for seed in 0..20_000 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let drawn = choices((0..rng.usize(1..200)).map(|_| rng.u128(..FREE)));
-            assert_eq!(drawn.suspicion(), None, "seed {seed}");
+            assert_eq!(drawn.suspicion(CHANCE_BITS), None, "seed {seed}");
         }
     }
 
@@ -140,7 +141,7 @@ mod tests {
         for (name, width) in [("eight lowest", 8), ("a quarter", FREE / 4), ("a half", FREE / 2)] {
             let drawn = choices((0..64).map(|_| rng.u128(..width)));
             assert!(drawn.can_be_tested());
-            assert!(drawn.suspicion().is_some_and(|text| text.contains("crowd")), "{name}");
+            assert!(drawn.suspicion(CHANCE_BITS).is_some_and(|text| text.contains("crowd")), "{name}");
         }
     }
 
@@ -148,13 +149,13 @@ mod tests {
     fn what_is_regular_is_suspected() {
         for stride in [1, 2, 4_099, FREE - 1] {
             let drawn = choices((0..64).map(|index| (777 + index * stride) % FREE));
-            assert!(drawn.suspicion().is_some(), "stride {stride}");
+            assert!(drawn.suspicion(CHANCE_BITS).is_some(), "stride {stride}");
         }
     }
 
     #[test]
     fn few_choices_tell_nothing() {
-        assert_eq!(choices([0, 1, 2, 3]).suspicion(), None);
+        assert_eq!(choices([0, 1, 2, 3]).suspicion(CHANCE_BITS), None);
         assert!(!choices([0, 1, 2, 3]).can_be_tested());
     }
 }

@@ -21,7 +21,7 @@ use crate::sut::{Failure, Sut};
 const LONG_CALL: Duration = Duration::from_millis(20);
 const LONG_FAST_CALL: Duration = Duration::from_millis(2);
 
-/// How much longer the same steps may take on a large pool than on a small one.
+/// What a [`Border`] begins with.
 const LARGEST_RATIO: u32 = 20;
 
 /// How often each scenario is timed; the shortest time counts, so that noise does not.
@@ -35,10 +35,21 @@ const COMPARISONS: u32 = 3;
 const TIME_SHARE: u32 = 4;
 const FIRST_SHARE: Duration = Duration::from_secs(2);
 
-/// Did the same steps take much longer on large pools than on small ones?
-fn is_longer(large: &Run, small: &Run) -> bool {
-    // Calls that are refused only on small pools are quick, and say nothing about large ones.
-    small.accepted >= large.accepted / 2 && large.time_in_calls >= small.time_in_calls * LARGEST_RATIO
+/// Where calls begin to be too long.
+#[derive(Clone, Copy)]
+struct Border {
+    /// What takes less than this is no long call.
+    long_call: Duration,
+    /// How much longer the same steps may take on a large pool than on a small one.
+    ratio: u32,
+}
+
+impl Border {
+    /// Did the same steps take much longer on large pools than on small ones?
+    fn is_passed(self, large: &Run, small: &Run) -> bool {
+        // Calls that are refused only on small pools are quick, and say nothing about large ones.
+        small.accepted >= large.accepted / 2 && large.time_in_calls >= small.time_in_calls * self.ratio
+    }
 }
 
 /// Why a property cannot be broken by this system, or would not be seen: a campaign says nothing of
@@ -64,6 +75,8 @@ pub struct Examiner {
     comparisons: u32,
     /// What takes less than this is no long call.
     long_call: Duration,
+    /// So many times as clear as usual must be what is measured or left to chance.
+    margin: u32,
     /// Is the time for long calls limited?
     is_sparing: bool,
     started: Instant,
@@ -85,6 +98,7 @@ impl Examiner {
             runner: Runner::new(sut),
             comparisons: u32::MAX,
             long_call: if sut.is_fast() { LONG_FAST_CALL } else { LONG_CALL },
+            margin: 1,
             is_sparing: false,
             started: Instant::now(),
             spent: Duration::ZERO,
@@ -98,6 +112,17 @@ impl Examiner {
     /// When no thread can be started.
     pub fn watched(self, sut: &dyn Sut, on_hang: OnHang) -> Result<Examiner, Failure> {
         Ok(Examiner { runner: self.runner.watched(sut, on_hang)?, ..self })
+    }
+
+    /// From now on, what is measured or left to chance must be so many times as clear as usual: what
+    /// is only just a violation here is none on the next machine.
+    pub fn demand(&mut self, margin: u32) {
+        self.margin = margin;
+    }
+
+    /// So improbable must be what is no chance.
+    fn chance_bits(&self) -> f64 {
+        CHANCE_BITS * f64::from(self.margin)
     }
 
     /// Runs a scenario from the empty state.
@@ -125,10 +150,10 @@ impl Examiner {
         choices: &Choices,
     ) -> Result<Option<Violation>, Failure> {
         let violation = |message| Ok(Some(Violation::new(Property::Unpredictable, message)));
-        if let Some(suspicion) = choices.suspicion() {
+        if let Some(suspicion) = choices.suspicion(self.chance_bits()) {
             return violation(suspicion);
         }
-        if choices.bits < CHANCE_BITS || self.comparisons == 0 {
+        if choices.bits < self.chance_bits() || self.comparisons == 0 {
             return Ok(None);
         }
         self.comparisons = self.comparisons.saturating_sub(1);
@@ -137,7 +162,7 @@ impl Examiner {
         if choices.can_be_tested() {
             self.runner.model.coverage.tested_choices += 1;
         }
-        if first.grants != second.grants || first.bits < CHANCE_BITS {
+        if first.grants != second.grants || first.bits < self.chance_bits() {
             return Ok(None);
         }
         let shown: Vec<String> = first.grants.iter().take(4).map(ToString::to_string).collect();
@@ -151,12 +176,13 @@ impl Examiner {
 
     /// Do the same steps take much longer on large pools than on small ones?
     fn unbounded(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
-        if run.longest_call < self.long_call || !self.has_time() {
+        let border = Border { long_call: self.long_call * self.margin, ratio: LARGEST_RATIO * self.margin };
+        if run.longest_call < border.long_call || !self.has_time() {
             return Ok(None);
         }
         let Some(small) = with_small_pools(scenario) else { return Ok(None) };
-        let (started, long_call) = (Instant::now(), self.long_call);
-        let compared = self.uncounted(|runner| compare_times(runner, sut, (scenario, run), &small, long_call));
+        let started = Instant::now();
+        let compared = self.uncounted(|runner| compare_times(runner, sut, (scenario, run), &small, border));
         self.spent += started.elapsed();
         Ok(compared?.map(|message| Violation::new(Property::Bounded, message)))
     }
@@ -194,22 +220,22 @@ fn compare_times(
     sut: &mut dyn Sut,
     (scenario, run): (&Scenario, &Run),
     small: &Scenario,
-    long_call: Duration,
+    border: Border,
 ) -> Result<Option<String>, Failure> {
     // Once on small pools tells most long calls for what they are.
-    if !is_longer(run, &runner.run_timed(sut, small)?) {
+    if !border.is_passed(run, &runner.run_timed(sut, small)?) {
         return Ok(None);
     }
     let large = shortest(runner, sut, scenario)?;
     // It may have been many short calls, or the machine that had something else to do.
-    if large.longest_call < long_call {
+    if large.longest_call < border.long_call {
         return Ok(None);
     }
     let small = shortest(runner, sut, small)?;
     let (large_time, small_time) = (large.time_in_calls, small.time_in_calls);
     let message =
         || format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
-    Ok((large_time >= long_call && is_longer(&large, &small)).then(message))
+    Ok((large_time >= border.long_call && border.is_passed(&large, &small)).then(message))
 }
 
 /// The shortest of several runs.

@@ -21,6 +21,10 @@ const LEAST_HURRY: Duration = Duration::from_millis(250);
 /// is small must fail for everybody.
 const CHANCE_TIMES: u32 = 4;
 
+/// While a violation that is measured or left to chance is made small, it must be so many times as
+/// clear as usual: at the border it would fail here and not there.
+const MARGIN: u32 = 2;
+
 /// A small scenario that fails, and how.
 #[derive(Clone, Debug)]
 pub struct Minimal {
@@ -104,7 +108,7 @@ impl Minimiser<'_> {
         // the result is confirmed with the whole time.
         let timeout = Duration::from_millis(sut.contract().timeout_ms);
         sut.hurry(self.is_late.then(|| (timeout / HURRY).max(LEAST_HURRY)));
-        let small = search.shrink(sut, found.clone());
+        let small = search.shrink_with_margin(sut, found.clone());
         sut.hurry(None);
         Ok(search.confirm(sut, found, small))
     }
@@ -128,6 +132,21 @@ struct Search<'a> {
 type Tried = Result<Option<Violation>, String>;
 
 impl Search<'_> {
+    /// Shrinks with a margin, where what was found has one.
+    fn shrink_with_margin(&mut self, sut: &mut dyn Sut, found: Minimal) -> Minimal {
+        if !matches!(found.violation.property, Property::Bounded | Property::Unpredictable) {
+            return self.shrink(sut, found);
+        }
+        self.examiner.demand(MARGIN);
+        let is_clear = matches!(self.fails(sut, &found.scenario, &found.violation), Ok(Some(_)));
+        if !is_clear {
+            self.examiner.demand(1);
+        }
+        let small = self.shrink(sut, found);
+        self.examiner.demand(1);
+        small
+    }
+
     fn shrink(&mut self, sut: &mut dyn Sut, mut minimal: Minimal) -> Minimal {
         let mut shrinker = Shrinker::new(minimal.scenario.clone());
         self.last_progress = Instant::now();
@@ -174,7 +193,7 @@ impl Search<'_> {
     fn shrink_on_fresh_instances(&mut self, sut: &mut dyn Sut, found: Minimal, small: Minimal) -> Minimal {
         let executions = small.executions + 1;
         match self.fails(sut, &found.scenario, &found.violation) {
-            Ok(Some(violation)) => self.shrink(sut, Minimal { violation, executions, ..found }),
+            Ok(Some(violation)) => self.shrink_with_margin(sut, Minimal { violation, executions, ..found }),
             Ok(None) => {
                 let note =
                     "a fresh instance does not show it with these steps: earlier scenarios or chance have a part in it";
