@@ -46,7 +46,7 @@ impl Model {
             return Ok(());
         };
         let Answer::Granted { grants, expires_ms } = answer else { return Err(self.wrong_answer(operation)) };
-        self.meet_owner(owner);
+        self.owners.meet(owner);
         self.take(operation, owner, requests, grants, (ttl_ms, *expires_ms))
     }
 

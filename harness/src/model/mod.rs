@@ -21,7 +21,6 @@ mod reads;
 mod reason;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -29,6 +28,7 @@ use crate::contract::{Clock, Contract};
 use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name};
 use crate::property::{Property, Violation};
 use coverage::{Coverage, Outcome};
+use discreet::Owners;
 use epoch::Epoch;
 use pool::{Expiry, Freed, Moment, Pool};
 use reason::{Reason, Reasons};
@@ -58,8 +58,8 @@ pub struct Model {
     now: Moment,
     /// What the system's clock read when the model's read 0; learned from the times told.
     epoch: Option<Epoch>,
-    /// Owners met in this scenario whose names can be recognised; they are nobody else's business.
-    owners: Vec<Text>,
+    /// Owners met in this scenario; they are nobody else's business.
+    owners: Owners,
     /// Constant texts, by place and length, that were found to show nothing of the inside.
     discreet: FxHashSet<(usize, usize)>,
     /// What last changed or should not have changed the state.
@@ -101,7 +101,7 @@ impl Model {
             saved: None,
             now: Moment::default(),
             epoch: None,
-            owners: Vec::new(),
+            owners: Owners::default(),
             discreet: FxHashSet::default(),
             last: Event::Changed,
             uncertain: false,
@@ -401,72 +401,44 @@ impl Model {
             Cow::Borrowed(text) => {
                 let constant = (text.as_ptr().addr(), text.len());
                 if !self.discreet.contains(&constant) {
-                    check_for_insides(operation, text)?;
+                    self.check_for_insides(operation, text)?;
                     self.discreet.insert(constant);
                 }
                 Ok(())
             }
             Cow::Owned(ref text) => {
-                check_for_insides(operation, text)?;
+                self.check_for_insides(operation, text)?;
                 self.check_for_owners(operation, text)
             }
         }
     }
 
+    fn check_for_insides(&self, operation: &Operation, message: &str) -> Result<(), Violation> {
+        if discreet::insides(message, &[]).is_none() {
+            return Ok(());
+        }
+        // What the caller itself sent may come back, and pools are no secret.
+        let sent = operation.to_string();
+        let known: Vec<&str> = self.state.pools.keys().map(|pool| &**pool).chain([&*sent]).collect();
+        let Some((pattern, what)) = discreet::insides(message, &known) else { return Ok(()) };
+        let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
+        Err(Violation::new(Property::Discreet, message))
+    }
+
     fn check_for_owners(&self, operation: &Operation, message: &str) -> Result<(), Violation> {
-        let betrayed = |owner: &&Text| message.contains(&***owner) && !mentions(operation, owner);
-        match self.owners.iter().find(betrayed) {
+        if let Operation::Raw { .. } = operation {
+            // Whatever the line holds may come back; it is refused before anybody is looked up.
+            return Ok(());
+        }
+        let mut known = discreet::names_in(operation);
+        known.extend(self.state.pools.keys());
+        match self.owners.named_in(message, &known) {
             None => Ok(()),
             Some(owner) => {
                 let message = format!("the text of `{operation}`'s refusal names another owner, {owner:?}: {message}");
                 Err(Violation::new(Property::Discreet, message))
             }
         }
-    }
-
-    fn meet_owner(&mut self, owner: &Text) {
-        let is_known = |known: &Text| Arc::ptr_eq(known, owner) || known == owner;
-        if !self.owners.iter().any(is_known) && is_telling(owner) {
-            self.owners.push(owner.clone());
-        }
-    }
-}
-
-fn check_for_insides(operation: &Operation, message: &str) -> Result<(), Violation> {
-    if discreet::insides(message, &[]).is_none() {
-        return Ok(());
-    }
-    // What the caller itself sent may come back.
-    let Some((pattern, what)) = discreet::insides(message, &[&operation.to_string()]) else { return Ok(()) };
-    let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
-    Err(Violation::new(Property::Discreet, message))
-}
-
-/// Shorter names of owners turn up in texts by chance.
-const TELLING_LENGTH: usize = 5;
-
-/// Can this owner's name be recognised in a text? Short names and plain words, such as `owner`
-/// itself, cannot.
-fn is_telling(owner: &str) -> bool {
-    owner.len() >= TELLING_LENGTH && !owner.trim().chars().all(char::is_alphabetic)
-}
-
-/// Does the call itself hold this text? Then its refusal may, too.
-fn mentions(operation: &Operation, owner: &str) -> bool {
-    let holds = |text: &Text| text.contains(owner);
-    match operation {
-        Operation::Allocate { owner, requests, .. } => {
-            holds(owner) || requests.iter().any(|request| holds(&request.pool))
-        }
-        Operation::Release { pool, owner, .. } => holds(pool) || owner.as_ref().is_some_and(holds),
-        Operation::Renew { pool, owner, .. } => holds(pool) || holds(owner),
-        Operation::ReleaseOwner { owner } => holds(owner),
-        Operation::CreatePool { pool, .. }
-        | Operation::UpdatePool { pool, .. }
-        | Operation::DeletePool { pool }
-        | Operation::Usage { pool }
-        | Operation::List { pool: Some(pool) } => holds(pool),
-        _ => false,
     }
 }
 
