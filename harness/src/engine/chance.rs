@@ -5,6 +5,8 @@
 //! anything is held: there every way to choose at random, be it among the free addresses or upwards
 //! from a random place, comes to the same.
 
+use rustc_hash::FxHashSet;
+
 use crate::address::Grant;
 
 /// Chance that looks like this less than once in a trillion runs is no chance.
@@ -22,6 +24,8 @@ pub struct Choices {
     pub grants: Vec<Grant>,
     /// How many ways there were to choose so, as a power of two.
     pub bits: f64,
+    /// The same, to be looked up.
+    known: FxHashSet<Grant>,
     /// Those in sparse pools.
     sparse: Vec<Choice>,
 }
@@ -29,21 +33,28 @@ pub struct Choices {
 /// A choice in a sparse pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Choice {
-    /// How many free addresses lie below it.
-    rank: u128,
+    /// How many addresses that may be handed out lie below it. Hardly any of them are held, so that
+    /// this is as good as its rank among the free ones, and need not be counted anew each time.
+    place: u128,
     /// How many addresses were free.
     free: u128,
 }
 
 impl Choices {
-    /// Notes that `grant` was chosen among `free` addresses, of which `rank` lie below it, while
-    /// `held` were held.
-    pub fn note(&mut self, grant: Grant, rank: u128, free: u128, held: usize) {
+    /// Notes that `grant` was chosen among `free` addresses, while `held` were held; `place` of all
+    /// these lie below it.
+    pub fn note(&mut self, grant: Grant, place: u128, free: u128, held: usize) {
         self.grants.push(grant);
+        self.known.insert(grant);
         self.bits += (free as f64).max(1.0).log2();
         if free >= LEAST_FREE && (held as u128).saturating_mul(SPARSE) <= free {
-            self.sparse.push(Choice { rank, free });
+            self.sparse.push(Choice { place, free });
         }
+    }
+
+    /// Was this chosen before?
+    pub fn has(&self, grant: Grant) -> bool {
+        self.known.contains(&grant)
     }
 
     /// Are there enough choices for every test?
@@ -62,7 +73,7 @@ impl Choices {
     /// one seen (Kolmogorov), with the bound of Dvoretzky, Kiefer and Wolfowitz in Massart's form:
     /// it exceeds d with a probability of at most 2 exp(-2 n d^2).
     fn uneven(&self, bits: f64) -> Option<String> {
-        let mut places: Vec<f64> = self.sparse.iter().map(|choice| choice.rank as f64 / choice.free as f64).collect();
+        let mut places: Vec<f64> = self.sparse.iter().map(|choice| choice.place as f64 / choice.free as f64).collect();
         places.sort_unstable_by(f64::total_cmp);
         let count = places.len() as f64;
         let distance = |(index, place): (usize, &f64)| {
@@ -90,10 +101,10 @@ impl Choices {
     /// many times as there are free addresses.
     fn regular(&self, bits: f64) -> Option<String> {
         let step = |pair: &[Choice]| {
-            (pair[0].free.abs_diff(pair[1].free) <= SPARSE).then(|| pair[1].rank.wrapping_sub(pair[0].rank))
+            (pair[0].free.abs_diff(pair[1].free) <= SPARSE).then(|| pair[1].place.wrapping_sub(pair[0].place))
         };
         let steps: Vec<Option<u128>> = self.sparse.windows(2).map(step).collect();
-        // Taking an address away makes the rank of each above it one less.
+        // Whoever steps from free address to free address passes over what is held.
         let is_same = |pair: &[Option<u128>]| matches!(pair, [Some(one), Some(other)] if one.wrapping_sub(*other).wrapping_add(2) <= 4);
         let same = steps.windows(2).filter(|pair| is_same(pair)).count();
         let least = self.sparse.iter().map(|choice| choice.free).min()?;

@@ -21,6 +21,7 @@ use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
 use crate::interrupt;
 use crate::model::Model;
+use crate::model::company::Seen;
 use crate::operation::{Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
 use crate::property::{Property, Violation};
 use crate::scenario::{GrantRef, Operand, Scenario, Step, spell};
@@ -426,17 +427,16 @@ impl Pass<'_> {
             return;
         }
         // What an owner is given once more is no choice.
-        let is_given_again = |grant: &Grant, choices: &Choices| choices.grants.contains(grant);
         let may_repeat = contract.repeat == Repeat::Same;
         let chosen = requests.iter().zip(grants).filter(|(request, _)| matches!(request.want, Want::Any));
         for (request, grant) in chosen {
             let Some(pool) = self.runner.model.pool(&request.pool) else { continue };
-            if may_repeat && is_given_again(grant, &self.run.choices) {
+            if may_repeat && self.run.choices.has(*grant) {
                 continue;
             }
             // The model has recorded the grant already: it was free until then.
             let free = pool.layout.capacity.minus(pool.allocated()).saturated().saturating_add(1);
-            self.run.choices.note(*grant, pool.free_below(grant.span().first), free, pool.len());
+            self.run.choices.note(*grant, pool.layout.count_below(grant.span().first), free, pool.len());
         }
     }
 
@@ -625,7 +625,8 @@ fn literal(text: &Text) -> Written {
 }
 
 fn asks_a_pool_twice<A>(requests: &[Request<A>]) -> bool {
-    requests.iter().enumerate().any(|(index, one)| requests[..index].iter().any(|other| other.pool == one.pool))
+    let mut pools = Seen::new();
+    !requests.iter().all(|request| pools.insert(&request.pool))
 }
 
 fn numbered(owner: &str, number: u32) -> Text {

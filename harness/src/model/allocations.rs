@@ -3,6 +3,7 @@
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
+use super::company::{Common, Company};
 use super::coverage::{AddressClass, Coverage};
 use super::epoch::Epoch;
 use super::layout::{Layout, edges};
@@ -34,9 +35,11 @@ impl Model {
         if let Some(ttl_ms) = ttl_ms {
             self.reasons_against_ttl(&mut reasons, ttl_ms);
         }
-        for (index, request) in requests.iter().enumerate() {
+        for request in requests {
             self.reasons_against_request(&mut reasons, owner, request);
-            self.reasons_against_company(&mut reasons, request, &requests[..index]);
+        }
+        if requests.len() > 1 {
+            self.reasons_against_company(&mut reasons, requests);
         }
         if response.is_err() || self.explains {
             self.reason_of_space(&mut reasons, owner, requests);
@@ -64,7 +67,7 @@ impl Model {
 
     /// What speaks against one request, whatever else the call asks for.
     fn reasons_against_request(&mut self, reasons: &mut Reasons, owner: &Text, request: &Request) {
-        let Some(pool) = self.state.pools.get(&request.pool) else {
+        let Some(pool) = self.state.pools().get(&request.pool) else {
             self.reason_for_missing_pool(reasons, &request.pool, Property::Scoped);
             // What cannot be looked up cannot be judged: a malformed address may be seen first.
             if !matches!(request.want, Want::Any) {
@@ -140,8 +143,7 @@ impl Model {
         if self.contract.repeat == Repeat::Another {
             return;
         }
-        let Some(pool) = self.state.pools.get(&request.pool) else { return };
-        let mut own = pool.iter().filter(|held| held.owner == *owner).peekable();
+        let mut own = self.state.held_in(&request.pool, owner).peekable();
         if own.peek().is_none() {
             return;
         }
@@ -153,12 +155,15 @@ impl Model {
         }
     }
 
-    /// What speaks against a request beside the earlier ones of the same call.
-    fn reasons_against_company(&self, reasons: &mut Reasons, request: &Request, earlier: &[Request]) {
-        let mut same_pool = earlier.iter().filter(|other| other.pool == request.pool).peekable();
-        if same_pool.peek().is_none() {
-            return;
+    /// What speaks against requests beside earlier ones of the same call.
+    fn reasons_against_company(&self, reasons: &mut Reasons, requests: &[Request]) {
+        let mut company = Company::new();
+        for common in requests.iter().map(|request| company.meet(request)).filter(|common| *common != Common::Nothing) {
+            self.reasons_against_common(reasons, common);
         }
+    }
+
+    fn reasons_against_common(&self, reasons: &mut Reasons, common: Common) {
         if !self.contract.limits.pool_twice {
             reasons.extend([Kind::Unsupported, Kind::Invalid].map(Reason::may));
         }
@@ -166,9 +171,7 @@ impl Model {
             // The protocol does not say what one call that asks twice means under these policies.
             reasons.extend([Kind::Conflict, Kind::Invalid, Kind::Exhausted].map(Reason::may));
         }
-        let Want::Named(address) = &request.want else { return };
-        let twice = |other: &Request| matches!(&other.want, Want::Named(name) if name.meaning() == address.meaning());
-        if address.meaning().is_some() && same_pool.any(twice) {
+        if common == Common::Address {
             reasons.push(Reason::must(Kind::Conflict, Property::Exclusive, "it names an address twice"));
             reasons.push(Reason::may(Kind::Invalid));
         }
@@ -179,12 +182,12 @@ impl Model {
         if !self.contract.complete {
             reasons.push(Reason::may(Kind::Exhausted));
         }
-        let own = self.own_grants(owner, requests);
-        let again = |request: &Request| request.want == Want::Any && own.iter().any(|(pool, _)| *pool == request.pool);
-        for (index, request) in requests.iter().enumerate() {
-            let first_of_pool = !requests[..index].iter().any(|other| other.pool == request.pool);
-            if let Some(pool) = self.state.pools.get(&request.pool).filter(|_| first_of_pool)
-                && !fits(pool, requests.iter().filter(|other| other.pool == request.pool && !again(other)))
+        let again = |request: &Request| request.want == Want::Any && self.own(owner, request).is_some();
+        let mut by_pool: SmallVec<[&Request; 4]> = requests.iter().collect();
+        by_pool.sort_unstable_by_key(|request| &request.pool);
+        for requests in by_pool.chunk_by(|one, other| one.pool == other.pool) {
+            if let Some(pool) = self.state.pools().get(&requests[0].pool)
+                && !fits(pool, requests.iter().copied().filter(|request| !again(request)))
             {
                 reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
             }
@@ -208,32 +211,38 @@ impl Model {
             self.uncertain = true;
             return Ok(());
         }
-        let before = self.own_grants(owner, requests);
-        let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, &before)?;
-        for (request, grant) in requests.iter().zip(grants) {
+        // Looked up before anything is recorded: what this very call grants is not held before it.
+        let again = |(request, grant)| self.given_again(owner, request, grant);
+        let again: SmallVec<[Again; 4]> = requests.iter().zip(grants).map(again).collect();
+        let kept = requests.first().and_then(|request| self.own(owner, request)).map(|held| held.expires);
+        let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, kept)?;
+        for ((request, grant), again) in requests.iter().zip(grants).zip(again) {
             let wrong = |property, what: &str| {
                 Violation::new(property, format!("`{operation}` was granted {grant} for {}: {what}", request.pool))
             };
-            if before.iter().any(|(pool, own)| *pool == request.pool && own == grant) {
-                self.extend_own(&request.pool, *grant, expires);
-                continue;
-            }
-            if before.iter().any(|(pool, _)| *pool == request.pool) && matches!(request.want, Want::Any) {
-                return Err(wrong(Property::Idempotent, "its owner holds another one, which it should get again"));
+            match again {
+                Again::Same => {
+                    // The lease may have kept its end or got the new one.
+                    self.state.set_end(&request.pool, grant.span().first, expires);
+                    continue;
+                }
+                Again::Another if request.want == Want::Any => {
+                    return Err(wrong(Property::Idempotent, "its owner holds another one, which it should get again"));
+                }
+                Again::Another | Again::New => {}
             }
             self.check_grant(request, *grant).map_err(|(property, what)| wrong(property, what))?;
             if self.contract.clock == Clock::Wall {
                 self.evict_expired(&request.pool, grant.span());
             }
-            let Some(pool) = self.state.pools.get_mut(&request.pool) else { continue };
+            let Some(pool) = self.state.pools().get(&request.pool) else { continue };
             // A request for any address that takes one the same call names is found here, too.
             if let Some((_, held)) = pool.holder_of(grant.span()) {
                 return Err(wrong(Property::Exclusive, &format!("{:?} holds {} already", held.owner, held.grant)));
             }
             let (owner, last) = (owner.clone(), grant.span().last);
-            pool.insert(Held { grant: *grant, last, owner, expires });
+            self.state.insert(&request.pool, Held { grant: *grant, last, owner, expires });
         }
-        self.expect_expiry(expires);
         self.last = Event::Changed;
         Ok(())
     }
@@ -241,52 +250,49 @@ impl Model {
     /// Is the same address given again in a way that one answer does not tell? A lease that may have
     /// ended by now, or one end told for what is kept and what is new.
     fn leaves_open_what_is_same(&self, owner: &Text, requests: &Requests<Written>) -> bool {
-        let pools = requests.iter().filter_map(|request| self.state.pools.get(&request.pool));
-        let mut own = pools.flat_map(Pool::iter).filter(|held| held.owner == *owner);
-        let is_open = |held: &Held| requests.len() > 1 || held.may_have_expired(self.now);
-        self.contract.repeat == Repeat::Same && self.contract.clock != Clock::None && own.any(is_open)
-    }
-
-    /// What the owner holds already in the pools asked, where the contract then gives the same.
-    fn own_grants(&self, owner: &Text, requests: &Requests<Written>) -> Vec<(Text, Grant)> {
-        if self.contract.repeat != Repeat::Same {
-            return Vec::new();
+        if self.contract.repeat != Repeat::Same || self.contract.clock == Clock::None {
+            return false;
         }
-        let pools = requests.iter().filter_map(|request| self.state.pools.get_key_value(&request.pool));
-        let held = pools.flat_map(|(name, pool)| pool.iter().map(move |held| (name, held)));
-        let own = held.filter(|(_, held)| held.owner == *owner && !held.has_expired(self.now));
-        own.filter(|(_, held)| !held.may_have_expired(self.now))
-            .map(|(name, held)| (name.clone(), held.grant))
-            .collect()
+        match &requests[..] {
+            [request] => self.state.uncertain_in(&request.pool, self.now).any(|held| held.owner == *owner),
+            _ => requests.iter().any(|request| self.state.held_in(&request.pool, owner).next().is_some()),
+        }
     }
 
-    /// The same address once more: the lease may have kept its end or got the new one.
-    fn extend_own(&mut self, pool: &Text, grant: Grant, expires: Option<Expiry>) {
-        let Some(held) = self.state.pools.get_mut(pool).and_then(|pool| pool.get_mut(grant.span().first)) else {
-            return;
-        };
-        held.expires = expires;
+    /// The first that the owner surely holds already in the pool asked, where the contract then gives the same.
+    fn own(&self, owner: &Text, request: &Request) -> Option<&Held> {
+        if self.contract.repeat != Repeat::Same {
+            return None;
+        }
+        self.state.held_in(&request.pool, owner).find(|held| !held.may_have_expired(self.now))
     }
 
-    /// The end that the answer tells must be the one that was asked for.
+    /// Does the owner surely hold what it is granted already?
+    fn given_again(&self, owner: &Text, request: &Request, grant: &Grant) -> Again {
+        if self.own(owner, request).is_none() {
+            return Again::New;
+        }
+        let held = self.state.pools().get(&request.pool).and_then(|pool| pool.get(grant.span().first));
+        let is_own = |held: &&Held| held.grant == *grant && held.owner == *owner && !held.may_have_expired(self.now);
+        if held.filter(is_own).is_some() { Again::Same } else { Again::Another }
+    }
+
+    /// The end that the answer tells must be the one that was asked for, or that of what is given once more.
     fn expiry_of_grant(
         &mut self,
         operation: &Operation,
         ttl_ms: Option<u64>,
         told_ms: Option<u64>,
-        before: &[(Text, Grant)],
+        kept: Option<Option<Expiry>>,
     ) -> Result<Option<Expiry>, Violation> {
         if self.contract.clock == Clock::None {
             let untimely = format!("`{operation}` was granted with an end, although there are no leases");
             return told_ms.map_or(Ok(None), |_| Err(Violation::new(Property::Expiring, untimely)));
         }
-        let held_end = before
-            .first()
-            .and_then(|(pool, grant)| self.state.pools.get(pool)?.get(grant.span().first).map(|held| held.expires));
-        if let Some(held_end) = held_end
-            && held_end.map(|expiry| expiry.told_ms) == told_ms
+        if let Some(kept) = kept
+            && kept.map(|expiry| expiry.told_ms) == told_ms
         {
-            return Ok(held_end);
+            return Ok(kept);
         }
         match (ttl_ms, told_ms) {
             (None, None) => Ok(None),
@@ -314,7 +320,7 @@ impl Model {
 
     /// Is this grant one that the request may be given, whoever else holds it?
     fn check_grant(&mut self, request: &Request, grant: Grant) -> Result<(), (Property, &'static str)> {
-        let Some(pool) = self.state.pools.get(&request.pool) else {
+        let Some(pool) = self.state.pools().get(&request.pool) else {
             return Err((Property::Scoped, "there is no such pool"));
         };
         let layout = &pool.layout;
@@ -322,7 +328,7 @@ impl Model {
         if family != layout.family || !layout.prefix.covers(span) {
             let elsewhere = self
                 .state
-                .pools
+                .pools()
                 .values()
                 .any(|other| other.layout.family == family && other.layout.prefix.covers(span));
             let property = if elsewhere { Property::Scoped } else { Property::Contained };
@@ -344,9 +350,10 @@ impl Model {
 
     /// Forgets a lease on these addresses that, on real time, must have ended: they were granted.
     fn evict_expired(&mut self, pool: &Text, span: Span) {
-        let now = self.now;
-        let Some(pool) = self.state.pools.get_mut(pool) else { return };
-        pool.remove_where(|held| held.may_have_expired(now) && held.grant.span().overlaps(span));
+        let held = self.state.pools().get(pool).into_iter().flat_map(|pool| pool.overlapping(span));
+        let ended = held.filter(|held| held.may_have_expired(self.now));
+        let ended: SmallVec<[u128; 4]> = ended.map(|held| held.grant.span().first).collect();
+        ended.into_iter().for_each(|first| self.state.remove(pool, first, Freed::Expired));
     }
 
     pub(super) fn release(
@@ -387,9 +394,8 @@ impl Model {
         }
         self.expect_done(operation, response)?;
         self.uncertain |= is_vague;
-        if let (Some(held), Some(pool)) = (held, self.state.pools.get_mut(pool)) {
-            pool.remove(held.grant.span().first);
-            pool.freed = Freed::Released;
+        if let Some(held) = held {
+            self.state.remove(pool, held.grant.span().first, Freed::Released);
         }
         self.last = Event::Changed;
         Ok(())
@@ -408,7 +414,7 @@ impl Model {
         let mut refuse = |kind, property, why| {
             reasons.push(if lenient { Reason::may(kind) } else { Reason::must(kind, property, why) });
         };
-        let Some(pool) = self.state.pools.get(name) else {
+        let Some(pool) = self.state.pools().get(name) else {
             refuse(Kind::NotFound, Property::Scoped, "there is no such pool");
             if !is_name(name) || !matches!(address.meaning(), Some(Grant::Address(_))) {
                 reasons.push(Reason::may(Kind::Invalid));
@@ -452,19 +458,12 @@ impl Model {
         name_reason(&mut reasons, owner, "the owner's name is malformed");
         let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
         let Answer::Released(released) = answer else { return Err(self.wrong_answer(operation)) };
-        let mut owed = 0;
-        let mut known = 0;
-        let now = self.now;
         let told: FxHashSet<(&str, Grant)> = released.iter().map(|(pool, grant)| (&**pool, *grant)).collect();
-        for (name, pool) in &mut self.state.pools {
-            let gone = pool.remove_where(|held| held.owner == *owner);
-            if gone.is_empty() {
-                continue;
-            }
-            pool.freed = Freed::Released;
-            owed += gone.iter().filter(|held| !held.may_have_expired(now)).count();
-            known += gone.iter().filter(|held| told.contains(&(&**name, held.grant))).count();
-        }
+        let gone: Vec<(Text, Held)> =
+            self.state.held_by(owner).map(|(name, held)| (name.clone(), held.clone())).collect();
+        gone.iter().for_each(|(name, held)| self.state.remove(name, held.grant.span().first, Freed::Released));
+        let owed = gone.iter().filter(|(_, held)| !held.may_have_expired(self.now)).count();
+        let known = gone.iter().filter(|(name, held)| told.contains(&(&**name, held.grant))).count();
         let missing = owed.saturating_sub(known);
         let extra = released.len().saturating_sub(known);
         if missing == 0 && extra == 0 {
@@ -503,14 +502,21 @@ impl Model {
         let Answer::Renewed { expires_ms } = answer else { return Err(self.wrong_answer(operation)) };
         let expiry = self.expiry(operation, ttl_ms, *expires_ms)?;
         let first = held.map(|held| held.grant.span().first);
-        let held = self.state.pools.get_mut(pool).zip(first).and_then(|(pool, first)| pool.get_mut(first));
-        if let Some(held) = held {
-            held.expires = Some(expiry);
+        if let Some(first) = first {
+            self.state.set_end(pool, first, Some(expiry));
         }
-        self.expect_expiry(Some(expiry));
         self.last = Event::Changed;
         Ok(())
     }
+}
+
+/// Is what an owner is granted something that it held before?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    New,
+    Same,
+    /// It is new, although the owner holds something else in that pool, which it may get again.
+    Another,
 }
 
 /// Can the free space of a pool serve these requests, all of them its own, at once?
@@ -577,7 +583,7 @@ fn class_of_forbidden(pool: &Pool, span: Span) -> Option<AddressClass> {
     if layout.gateway.is_some_and(|gateway| span.contains(gateway)) {
         return Some(AddressClass::AskedGateway);
     }
-    if layout.exclusions.iter().any(|exclusion| exclusion.overlaps(span)) {
+    if layout.excludes(span) {
         return Some(AddressClass::AskedExclusion);
     }
     let is_edge = edges(layout.family, layout.length, layout.prefix).any(|edge| edge.overlaps(span));

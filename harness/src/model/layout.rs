@@ -1,5 +1,6 @@
 //! What a pool may hand out: its prefix, ranges, gateway, exclusions and edges as spans.
 
+use super::spans;
 use crate::address::{Count, Family, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::operation::PoolShape;
 
@@ -18,7 +19,7 @@ pub struct Layout {
     pub capacity: Count,
     /// The gateway, which is never handed out.
     pub gateway: Option<u128>,
-    /// What else is never handed out.
+    /// What else is never handed out: sorted, disjoint, not adjacent.
     pub exclusions: Vec<Span>,
     /// Do any two ranges share an address?
     pub ranges_overlap: bool,
@@ -64,12 +65,14 @@ impl Layout {
         if ranges.is_empty() {
             ranges.push(prefix);
         }
-        let ranges_overlap = sort_and_find_overlap(&mut ranges);
-        let mut allocatable = merged(ranges);
-        let reserved = exclusions.iter().copied().chain(gateway.map(Span::one));
-        for hole in reserved.chain(edges(family, length, prefix).filter(|_| reserves_edges)) {
-            subtract(&mut allocatable, hole);
-        }
+        ranges.sort_unstable();
+        let ranges_overlap = ranges.windows(2).any(|pair| pair[0].overlaps(pair[1]));
+        spans::merge(&mut ranges);
+        spans::merge(&mut exclusions);
+        let edges = edges(family, length, prefix).filter(|_| reserves_edges);
+        let mut holes: Vec<Span> = exclusions.iter().copied().chain(gateway.map(Span::one)).chain(edges).collect();
+        spans::merge(&mut holes);
+        let allocatable = spans::without(&ranges, &holes);
         let capacity = allocatable.iter().fold(Count::default(), |sum, span| sum.plus(span.count()));
         Ok(Layout { family, length, prefix, allocatable, capacity, gateway, exclusions, ranges_overlap })
     }
@@ -80,10 +83,26 @@ impl Layout {
         after > 0 && self.allocatable[after - 1].covers(span)
     }
 
+    /// Is some of these addresses excluded? Logarithmic in the number of exclusions.
+    pub fn excludes(&self, span: Span) -> bool {
+        spans::overlapping(&self.exclusions, span).next().is_some()
+    }
+
+    /// What of the prefix it may not hand out.
+    pub fn forbidden(&self) -> Vec<Span> {
+        spans::without(&[self.prefix], &self.allocatable)
+    }
+
+    /// How many addresses below this one it may hand out, at most 2^128-1.
+    pub fn count_below(&self, address: u128) -> u128 {
+        let below = self.allocatable.iter().take_while(|span| span.first < address);
+        below.map(|span| span.last.min(address - 1) - span.first + 1).fold(0, u128::saturating_add)
+    }
+
     /// Could both pools hand out one same address?
     pub fn shares_addresses_with(&self, other: &Layout) -> bool {
-        let overlaps = |span: &Span| other.allocatable.iter().any(|theirs| theirs.overlaps(*span));
-        self.family == other.family && self.prefix.overlaps(other.prefix) && self.allocatable.iter().any(overlaps)
+        let may_share = self.family == other.family && self.prefix.overlaps(other.prefix);
+        may_share && spans::share(&self.allocatable, &other.allocatable)
     }
 }
 
@@ -97,37 +116,6 @@ pub fn edges(family: Family, length: u8, prefix: Span) -> impl Iterator<Item = S
     };
     let first = first.then_some(Span::one(prefix.first));
     first.into_iter().chain(last.then_some(Span::one(prefix.last)))
-}
-
-fn sort_and_find_overlap(spans: &mut [Span]) -> bool {
-    spans.sort_unstable();
-    spans.windows(2).any(|pair| pair[0].overlaps(pair[1]))
-}
-
-/// Sorted spans with overlapping and adjacent ones made one.
-fn merged(sorted: Vec<Span>) -> Vec<Span> {
-    let mut result: Vec<Span> = Vec::with_capacity(sorted.len());
-    for span in sorted {
-        match result.last_mut() {
-            Some(last) if span.first <= last.last.saturating_add(1) => last.last = last.last.max(span.last),
-            _ => result.push(span),
-        }
-    }
-    result
-}
-
-fn subtract(spans: &mut Vec<Span>, hole: Span) {
-    let start = spans.partition_point(|span| span.last < hole.first);
-    let end = spans.partition_point(|span| span.first <= hole.last);
-    if start >= end {
-        return;
-    }
-    let left = Span { first: spans[start].first, last: hole.first.wrapping_sub(1) };
-    let right = Span { first: hole.last.wrapping_add(1), last: spans[end - 1].last };
-    let has_left = spans[start].first < hole.first;
-    let has_right = hole.last < spans[end - 1].last;
-    let kept = has_left.then_some(left).into_iter().chain(has_right.then_some(right));
-    spans.splice(start..end, kept);
 }
 
 #[cfg(test)]
@@ -200,12 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn holes_at_the_ends_of_the_space() {
-        let mut spans = vec![Span { first: 0, last: u128::MAX }];
-        subtract(&mut spans, Span::one(0));
-        subtract(&mut spans, Span::one(u128::MAX));
-        assert_eq!(spans, [Span { first: 1, last: u128::MAX - 1 }]);
-        subtract(&mut spans, Span { first: 0, last: u128::MAX });
-        assert!(spans.is_empty());
+    fn what_lies_below_an_address() {
+        let layout = Layout::read("10.0.0.0/29", &shape(&[], None, &["10.0.0.3", "10.0.0.4"]), true).unwrap();
+        assert_eq!([0, 1, 2, 3, 5, 7].map(|host| layout.count_below(0x0a00_0000 + host)), [0, 0, 1, 2, 2, 4]);
+        assert_eq!(layout.count_below(0), 0);
+        assert_eq!(layout.forbidden().len(), 3);
+        assert!(layout.excludes(Span::one(0x0a00_0004)) && !layout.excludes(Span::one(0x0a00_0005)));
     }
 }

@@ -8,21 +8,26 @@
 //! 3. check what the result says against the state, then change the state.
 //!
 //! [`judge`](Model::judge) dispatches; `pools`, `allocations` and `reads` hold the rules, one method
-//! of the protocol each; [`pool`] and [`layout`] are the state.
+//! of the protocol each; `state`, [`pool`] and [`layout`] are the state. However much is held, judging
+//! a call takes time by what the call says and lists, but for the logarithm.
 
 mod allocations;
+pub(crate) mod company;
 pub mod coverage;
 mod discreet;
 mod epoch;
+mod index;
 pub mod layout;
 pub mod pool;
 mod pools;
 mod reads;
 mod reason;
+mod spans;
+mod state;
 
 use std::borrow::Cow;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use crate::contract::{Clock, Contract};
 use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name};
@@ -30,8 +35,9 @@ use crate::property::{Property, Violation};
 use coverage::{Coverage, Outcome};
 use discreet::Owners;
 use epoch::Epoch;
-use pool::{Expiry, Freed, Moment, Pool};
+use pool::{Freed, Moment, Pool};
 use reason::{Reason, Reasons};
+use state::State;
 
 /// Whole JSON numbers are exact up to here; a system may refuse times beyond.
 pub const MAX_TIME_MS: u64 = (1 << 53) - 1;
@@ -53,8 +59,6 @@ const METHOD_FIELD: &[u8] = b"\"method\"";
 pub struct Model {
     contract: Contract,
     state: State,
-    /// The state at `begin`, while a transaction is open.
-    saved: Option<Box<State>>,
     now: Moment,
     /// What the system's clock read when the model's read 0; learned from the times told.
     epoch: Option<Epoch>,
@@ -74,13 +78,6 @@ pub struct Model {
     pub coverage: Coverage,
 }
 
-#[derive(Clone, Debug, Default)]
-struct State {
-    pools: FxHashMap<Text, Pool>,
-    /// No lease ends before this.
-    next_expiry: Option<u64>,
-}
-
 /// What happened last to the state; tells which promise a wrong listing breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -98,7 +95,6 @@ impl Model {
         Model {
             contract,
             state: State::default(),
-            saved: None,
             now: Moment::default(),
             epoch: None,
             owners: Owners::default(),
@@ -113,9 +109,7 @@ impl Model {
 
     /// Back to the empty state; coverage is kept.
     pub fn reset(&mut self) {
-        self.state.pools.clear();
-        self.state.next_expiry = None;
-        self.saved = None;
+        self.state.clear();
         self.now = Moment::default();
         self.epoch = None;
         self.owners.clear();
@@ -140,12 +134,12 @@ impl Model {
 
     /// The pool with this name.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
-        self.state.pools.get(name)
+        self.state.pools().get(name)
     }
 
     /// The names of all pools.
     pub fn pools(&self) -> impl Iterator<Item = &Text> {
-        self.state.pools.keys()
+        self.state.pools().keys()
     }
 
     /// Can nothing more be said, because a call may have been done in part?
@@ -155,7 +149,7 @@ impl Model {
 
     /// Is a transaction open?
     pub fn in_transaction(&self) -> bool {
-        self.saved.is_some()
+        self.state.in_transaction()
     }
 
     /// The virtual clock since the scenario began, in milliseconds.
@@ -182,7 +176,7 @@ impl Model {
         // A data base may read its clock at `begin` and once only; for it, time stands still until the end.
         let earliest = if self.in_transaction() { self.now.earliest } else { sent_ms.saturating_sub(slack) };
         self.now = Moment { earliest, latest: answered_ms.saturating_add(slack) };
-        self.sweep();
+        self.state.sweep(self.now);
     }
 
     /// On a clock of real time: some of it passed between two calls.
@@ -234,9 +228,7 @@ impl Model {
 
     /// The system was restarted, or crashed and started again.
     pub fn restarted(&mut self, crashed: bool) {
-        if let Some(saved) = self.saved.take() {
-            self.state = *saved;
-        }
+        self.state.roll_back();
         if !self.contract.durable {
             self.state = State::default();
         }
@@ -251,7 +243,7 @@ impl Model {
 
     /// `begin`, `commit` and `rollback`.
     fn transact(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
-        let is_open = self.saved.is_some();
+        let is_open = self.in_transaction();
         let mut reasons = Reasons::new();
         match operation {
             Operation::Begin if is_open => {
@@ -265,19 +257,17 @@ impl Model {
             return Ok(());
         }
         match operation {
-            Operation::Begin => self.saved = Some(Box::new(self.state.clone())),
-            Operation::Commit => self.saved = None,
+            Operation::Begin => self.state.begin(),
+            Operation::Commit => self.state.commit(),
             _ => self.roll_back(),
         }
         self.expect_done(operation, response)
     }
 
     fn roll_back(&mut self) {
-        if let Some(saved) = self.saved.take() {
-            self.state = *saved;
-            self.last = Event::RolledBack;
-            self.state.pools.values_mut().for_each(|pool| pool.freed = Freed::Undone);
-        }
+        self.state.roll_back();
+        self.state.set_freed(Freed::Undone);
+        self.last = Event::RolledBack;
     }
 
     fn advance(&mut self, operation: &Operation, response: &Response, ms: u64) -> Result<(), Violation> {
@@ -286,7 +276,7 @@ impl Model {
             reasons.push(Reason::may(Kind::Invalid));
             reasons.push(Reason::may(Kind::Unsupported));
         }
-        if self.saved.is_some() {
+        if self.in_transaction() {
             let why = "the clock does not move inside a transaction";
             reasons.push(Reason::must(Kind::Invalid, Property::Classified, why));
         }
@@ -302,7 +292,7 @@ impl Model {
             return Err(Violation::new(Property::Expiring, message));
         }
         self.last = Event::Advanced;
-        self.sweep();
+        self.state.sweep(self.now);
         Ok(())
     }
 
@@ -317,28 +307,6 @@ impl Model {
             reasons.extend([Kind::Exhausted, Kind::Conflict, Kind::InUse, Kind::NotOwner].map(Reason::may));
         }
         self.settle(operation, response, &reasons).map(|_| ())
-    }
-
-    /// Forgets the leases that have surely ended.
-    fn sweep(&mut self) {
-        if self.state.next_expiry.is_none_or(|next| next > self.now.earliest) {
-            return;
-        }
-        let now = self.now;
-        for pool in self.state.pools.values_mut() {
-            if !pool.remove_where(|held| held.has_expired(now)).is_empty() {
-                pool.freed = Freed::Expired;
-            }
-        }
-        self.state.next_expiry = self.state.pools.values().filter_map(Pool::next_expiry).min();
-    }
-
-    /// Notes the end of a new or renewed lease.
-    fn expect_expiry(&mut self, expiry: Option<Expiry>) {
-        if let Some(expiry) = expiry {
-            let next = self.state.next_expiry.unwrap_or(u64::MAX);
-            self.state.next_expiry = Some(next.min(expiry.at.latest));
-        }
     }
 
     /// Would `ms` from now be beyond what a system must represent?

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::layout::Layout;
+use super::spans;
 use crate::address::{Count, Grant, Span};
 use crate::operation::Text;
 
@@ -54,11 +55,6 @@ impl Held {
     /// Has the lease surely ended?
     pub fn has_expired(&self, now: Moment) -> bool {
         self.expires.is_some_and(|expiry| expiry.at.latest <= now.earliest)
-    }
-
-    /// The addresses that it takes up, given its first.
-    fn span(&self, first: u128) -> Span {
-        Span { first, last: self.last }
     }
 }
 
@@ -120,53 +116,42 @@ impl Pool {
         self.held.get(&first)
     }
 
-    /// The same, to be changed.
-    pub fn get_mut(&mut self, first: u128) -> Option<&mut Held> {
-        self.held.get_mut(&first)
-    }
-
     /// The highest allocation that shares an address with the span.
     pub fn holder_of(&self, span: Span) -> Option<(u128, &Held)> {
         let (first, held) = self.held.range(..=span.last).next_back()?;
         (held.last >= span.first).then_some((*first, held))
     }
 
-    /// Does this owner hold anything here?
-    pub fn holds_any(&self, owner: &Text) -> bool {
-        self.held.values().any(|held| held.owner == *owner)
+    /// All allocations that share an address with the span, from the highest down.
+    pub fn overlapping(&self, span: Span) -> impl Iterator<Item = &Held> {
+        self.held.range(..=span.last).rev().map(|(_, held)| held).take_while(move |held| held.last >= span.first)
     }
 
-    /// How many free addresses lie below this one; linear in what is held. At most 2^128-1.
-    pub fn free_below(&self, address: u128) -> u128 {
-        let below = |span: &Span| span.last.min(address - 1) - span.first + 1;
-        let allowed = self.layout.allocatable.iter().take_while(|span| span.first < address);
-        let held = self.held.range(..address).map(|(first, held)| below(&held.span(*first)));
-        allowed.map(below).fold(0, u128::saturating_add).saturating_sub(held.fold(0, u128::saturating_add))
+    /// The allocations that another layout of the same prefix would orphan, some more than once.
+    /// Logarithmic in what it keeps.
+    pub fn orphans(&self, layout: &Layout) -> impl Iterator<Item = &Held> {
+        let forbidden = if self.is_empty() { Vec::new() } else { layout.forbidden() };
+        forbidden.into_iter().flat_map(move |span| self.overlapping(span))
     }
 
-    /// Records an allocation on addresses that nobody holds.
-    pub fn insert(&mut self, held: Held) {
+    /// Records an allocation; gives back the one that began at the same address.
+    pub fn insert(&mut self, held: Held) -> Option<Held> {
         let span = held.grant.span();
         self.taken = self.taken.wrapping_add(span.last - span.first).wrapping_add(1);
-        self.held.insert(span.first, held);
+        let before = self.held.insert(span.first, held);
+        self.uncount(span.first, before)
     }
 
     /// Forgets the allocation that begins at this address.
     pub fn remove(&mut self, first: u128) -> Option<Held> {
-        let held = self.held.remove(&first)?;
+        let gone = self.held.remove(&first);
+        self.uncount(first, gone)
+    }
+
+    fn uncount(&mut self, first: u128, gone: Option<Held>) -> Option<Held> {
+        let held = gone?;
         self.taken = self.taken.wrapping_sub(held.last - first).wrapping_sub(1);
         Some(held)
-    }
-
-    /// Forgets every allocation for which `gone` holds; gives them back.
-    pub fn remove_where(&mut self, gone: impl Fn(&Held) -> bool) -> Vec<Held> {
-        let firsts: Vec<u128> = self.held.iter().filter(|(_, held)| gone(held)).map(|(first, _)| *first).collect();
-        firsts.into_iter().filter_map(|first| self.remove(first)).collect()
-    }
-
-    /// The first end of a lease here.
-    pub fn next_expiry(&self) -> Option<u64> {
-        self.held.values().filter_map(|held| held.expires.map(|expiry| expiry.at.latest)).min()
     }
 
     /// Can `addresses` single ones and one block of each of these host-bit lengths be placed at
@@ -182,36 +167,27 @@ impl Pool {
         }
         let free = self.free_spans(named);
         let mut wanted: Vec<u8> = blocks.to_vec();
-        wanted.extend((0..addresses.min(u128::from(u16::MAX))).map(|_| 0));
         wanted.sort_unstable_by(|a, b| b.cmp(a));
-        wanted.iter().enumerate().all(|(index, &bits)| {
+        let lengths = wanted.chunk_by(|a, b| a == b).map(|alike| (alike[0], alike.len() as u128));
+        let singles = (addresses > 0).then_some((0, addresses));
+        // What the longer ones use up, in blocks of the length last looked at.
+        let (mut used, mut last_bits) = (0u128, self.layout.family.bits());
+        lengths.chain(singles).all(|(bits, count)| {
             let available: u128 = free.iter().fold(0, |sum, span| sum.saturating_add(span.aligned_blocks(bits)));
-            let parts = |longer: &u8| 1u128.checked_shl(u32::from(longer - bits)).unwrap_or(u128::MAX);
-            let used: u128 = wanted[..index].iter().fold(0, |sum, longer| sum.saturating_add(parts(longer)));
-            available > used
+            used = used.saturating_mul(1u128.checked_shl(u32::from(last_bits - bits)).unwrap_or(u128::MAX));
+            let fits = available.checked_sub(used).is_some_and(|left| left >= count);
+            (used, last_bits) = (used.saturating_add(count), bits);
+            fits
         })
     }
 
     /// What is free, without the addresses in `named`; linear in what is held.
     fn free_spans(&self, named: &[Span]) -> Vec<Span> {
-        let held = self.held.iter().map(|(first, held)| held.span(*first));
+        let held = self.held.iter().map(|(first, held)| Span { first: *first, last: held.last });
         let mut taken: Vec<Span> = held.chain(named.iter().copied()).collect();
-        taken.sort_unstable();
-        self.layout.allocatable.iter().flat_map(|allowed| gaps(*allowed, &taken)).collect()
+        spans::merge(&mut taken);
+        spans::without(&self.layout.allocatable, &taken)
     }
-}
-
-/// The parts of `whole` that no span of `taken` (sorted) covers.
-fn gaps(whole: Span, taken: &[Span]) -> Vec<Span> {
-    let mut found = Vec::new();
-    let mut next = Some(whole.first);
-    for span in taken.iter().filter(|span| span.overlaps(whole)) {
-        let Some(start) = next else { break };
-        found.extend(span.first.checked_sub(1).and_then(|before| Span::new(start, before)));
-        next = span.last.checked_add(1).map(|after| after.max(start));
-    }
-    found.extend(next.and_then(|start| Span::new(start, whole.last)));
-    found
 }
 
 #[cfg(test)]
@@ -253,14 +229,6 @@ mod tests {
         assert!(!pool.fits(1, &[], &[]));
         pool.remove(0);
         assert_eq!(pool.allocated(), Count::from(0));
-    }
-
-    #[test]
-    fn free_addresses_below_one() {
-        let mut pool = pool("10.0.0.0/29");
-        hold(&mut pool, "10.0.0.2");
-        assert_eq!([0, 1, 2, 3, 7].map(|host| pool.free_below(0x0a00_0000 + host)), [0, 0, 1, 1, 5]);
-        assert_eq!(pool.free_below(0), 0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Judging calls on pools: create, update, delete.
 
 use super::layout::Layout;
-use super::pool::{Freed, Held, Pool};
+use super::pool::{Held, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
 use crate::address::{Family, MAPPED, Span, parse_prefix};
@@ -20,7 +20,7 @@ impl Model {
     ) -> Result<(), Violation> {
         let mut reasons = Reasons::new();
         name_reason(&mut reasons, name, "the pool's name is malformed");
-        if self.state.pools.contains_key(name) {
+        if self.state.pools().contains_key(name) {
             reasons.push(Reason::must(Kind::Conflict, Property::Idempotent, "a pool of that name exists"));
         }
         let layout = Layout::read(prefix, shape, self.contract.reserves_edges);
@@ -40,7 +40,7 @@ impl Model {
         }
         self.expect_done(operation, response)?;
         if let Ok(layout) = layout {
-            self.state.pools.insert(name.clone(), Pool::new(layout));
+            self.state.set_pool(name, Some(Pool::new(layout)));
         }
         self.last = Event::Reshaped;
         Ok(())
@@ -55,7 +55,7 @@ impl Model {
     ) -> Result<(), Violation> {
         let mut reasons = Reasons::new();
         let reserves_edges = self.contract.reserves_edges;
-        let layout = self.state.pools.get(name).map(|pool| pool.layout.reshaped(shape, reserves_edges));
+        let layout = self.state.pools().get(name).map(|pool| pool.layout.reshaped(shape, reserves_edges));
         self.reason_for_missing_pool(&mut reasons, name, Property::Reconfigurable);
         match &layout {
             None => reasons.push(Reason::may(Kind::Invalid)),
@@ -63,7 +63,8 @@ impl Model {
             Some(Ok(layout)) => {
                 self.reasons_against_overlap(&mut reasons, name, layout);
                 self.reasons_against_layout(&mut reasons, layout);
-                self.reason_against_orphans(&mut reasons, name, |held| !layout.allows(held.grant.span()));
+                let orphans = self.state.pools().get(name).into_iter().flat_map(|pool| pool.orphans(layout));
+                self.reason_against_orphans(&mut reasons, orphans);
             }
         }
         self.reasons_against_shape(&mut reasons, shape);
@@ -71,11 +72,9 @@ impl Model {
             return Ok(());
         }
         self.expect_done(operation, response)?;
-        if let (Some(Ok(layout)), Some(pool)) = (layout, self.state.pools.get_mut(name)) {
-            // Had they not ended, the update would have been refused.
-            pool.remove_where(|held| !layout.allows(held.grant.span()));
-            pool.layout = layout;
-            pool.freed = Freed::Reshaped;
+        if let Some(Ok(layout)) = layout {
+            // Had the orphans not ended, the update would have been refused.
+            self.state.reshape(name, layout);
         }
         self.last = Event::Reshaped;
         Ok(())
@@ -89,19 +88,20 @@ impl Model {
     ) -> Result<(), Violation> {
         let mut reasons = Reasons::new();
         self.reason_for_missing_pool(&mut reasons, name, Property::Reconfigurable);
-        self.reason_against_orphans(&mut reasons, name, |_| true);
+        let orphans = self.state.pools().get(name).into_iter().flat_map(Pool::iter);
+        self.reason_against_orphans(&mut reasons, orphans);
         if self.settle(operation, response, &reasons)?.is_none() {
             return Ok(());
         }
         self.expect_done(operation, response)?;
-        self.state.pools.remove(name);
+        self.state.set_pool(name, None);
         self.last = Event::Reshaped;
         Ok(())
     }
 
     /// `not_found` for a pool that does not exist; a malformed name may be `invalid` as well.
     pub(super) fn reason_for_missing_pool(&self, reasons: &mut Reasons, name: &Text, property: Property) {
-        if self.state.pools.contains_key(name) {
+        if self.state.pools().contains_key(name) {
             return;
         }
         reasons.push(Reason::must(Kind::NotFound, property, "there is no such pool"));
@@ -112,9 +112,8 @@ impl Model {
 
     /// `in_use` where an allocation would be orphaned; on real time, one that may have expired may
     /// count or not.
-    fn reason_against_orphans(&self, reasons: &mut Reasons, name: &Text, orphaned: impl Fn(&Held) -> bool) {
-        let Some(pool) = self.state.pools.get(name) else { return };
-        let mut orphans = pool.iter().filter(|held| orphaned(held)).peekable();
+    fn reason_against_orphans<'a>(&self, reasons: &mut Reasons, orphans: impl Iterator<Item = &'a Held>) {
+        let mut orphans = orphans.peekable();
         if orphans.peek().is_none() {
             return;
         }
@@ -131,7 +130,7 @@ impl Model {
         if !self.contract.disjoint_pools {
             return;
         }
-        let others = self.state.pools.iter().filter(|(other, _)| *other != name);
+        let others = self.state.pools().iter().filter(|(other, _)| *other != name);
         for (_, other) in others.filter(|(_, pool)| pool.layout.family == layout.family) {
             if other.layout.shares_addresses_with(layout) {
                 reasons.push(Reason::must(Kind::Conflict, Property::Exclusive, "it overlaps another pool"));
@@ -146,7 +145,7 @@ impl Model {
         let Some(prefix) = parse_prefix(prefix) else { return };
         let (family, span) = (Family::of(prefix.network()), Span::of_prefix(prefix));
         let overlaps = |pool: &Pool| pool.layout.family == family && pool.layout.prefix.overlaps(span);
-        if self.contract.disjoint_pools && self.state.pools.values().any(overlaps) {
+        if self.contract.disjoint_pools && self.state.pools().values().any(overlaps) {
             reasons.push(Reason::may(Kind::Conflict));
         }
     }

@@ -45,7 +45,7 @@ impl Model {
     /// What is wrong with a line of a listing.
     fn misreported(&self, line: &Allocation) -> Option<(Property, String)> {
         let span = line.address.span();
-        let pool = self.state.pools.get(&line.pool).filter(|pool| pool.layout.family == line.address.family());
+        let pool = self.state.pools().get(&line.pool).filter(|pool| pool.layout.family == line.address.family());
         let held = pool.and_then(|pool| pool.get(span.first)).filter(|held| held.grant == line.address);
         let Some(held) = held else { return Some((self.blame(), "which nobody holds".to_owned())) };
         if held.owner != line.owner {
@@ -61,7 +61,7 @@ impl Model {
 
     /// An allocation that a listing of right and distinct lines leaves out.
     fn unlisted(&self, listed: &[Allocation], only: Option<&Text>) -> Option<String> {
-        let pools = self.state.pools.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let pools = self.state.pools().iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
         let held: usize = pools.clone().map(|(_, pool)| pool.len()).sum();
         if held == listed.len() {
             return None;
@@ -78,7 +78,7 @@ impl Model {
         self.reason_for_missing_pool(&mut reasons, name, Property::Scoped);
         let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
         let Answer::Usage { allocatable, allocated } = answer else { return Err(self.wrong_answer(operation)) };
-        let Some(pool) = self.state.pools.get(name) else { return Ok(()) };
+        let Some(pool) = self.state.pools().get(name) else { return Ok(()) };
         let wrong = |property, what: &str, told: &Count, right: String| {
             let message = format!("`{operation}` tells {told} {what} addresses; {right} is right");
             Err(Violation::new(property, message))
@@ -87,7 +87,7 @@ impl Model {
             return wrong(Property::Accounted, "allocatable", allocatable, pool.layout.capacity.to_string());
         }
         let most = pool.allocated();
-        let uncertain = pool.iter().filter(|held| held.may_have_expired(self.now));
+        let uncertain = self.state.uncertain_in(name, self.now);
         let least = uncertain.fold(most, |sum, held| sum.minus(held.grant.span().count()));
         if (least..=most).contains(allocated) {
             return Ok(());

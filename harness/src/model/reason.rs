@@ -96,7 +96,7 @@ impl Model {
     /// Free space was denied: by what became of it before.
     fn denied_space(&self, operation: &Operation) -> Property {
         let Operation::Allocate { requests, .. } = operation else { return Property::Reconfigurable };
-        let freed = requests.iter().filter_map(|request| self.state.pools.get(&request.pool)).map(|pool| pool.freed);
+        let freed = requests.iter().filter_map(|request| self.state.pools().get(&request.pool)).map(|pool| pool.freed);
         match freed.reduce(|first, second| if first == Freed::Never { second } else { first }) {
             Some(Freed::Released) => Property::Released,
             Some(Freed::Expired) => Property::Expiring,
