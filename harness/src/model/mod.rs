@@ -387,7 +387,7 @@ impl Model {
         }
         // What the caller itself sent may come back, and pools are no secret.
         let sent = operation.to_string();
-        let known: Vec<&str> = self.state.pools.keys().map(|pool| &**pool).chain([&*sent]).collect();
+        let known: Vec<&str> = self.state.pools().keys().map(|pool| &**pool).chain([&*sent]).collect();
         let Some((pattern, what)) = discreet::insides(message, &known) else { return Ok(()) };
         let message = format!("the text of `{operation}`'s refusal shows {what} (`{pattern}`): {message}");
         Err(Violation::new(Property::Discreet, message))
@@ -399,7 +399,7 @@ impl Model {
             return Ok(());
         }
         let mut known = discreet::names_in(operation);
-        known.extend(self.state.pools.keys());
+        known.extend(self.state.pools().keys());
         match self.owners.named_in(message, &known) {
             None => Ok(()),
             Some(owner) => {
