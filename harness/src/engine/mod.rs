@@ -1,7 +1,7 @@
 //! The engines: one file each. They differ in who writes the scenario and in how it is run.
 //!
-//! [`run`] runs one scenario, [`examine`] looks at it once more from outside, [`watchdog`] sees to it
-//! that it ends; [`check`] draws them, [`replay`] reads them from files, both in a `campaign`, and
+//! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
+//! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them, [`replay`] reads them from files, both in a `campaign`, and
 //! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`](crate::report::Report).
 
 mod campaign;
@@ -15,6 +15,7 @@ mod panics;
 pub mod replay;
 pub mod run;
 mod stopwatch;
+mod trace;
 pub mod watchdog;
 
 use std::fmt;

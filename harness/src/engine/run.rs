@@ -16,15 +16,16 @@ use smallvec::smallvec;
 use super::chance::Choices;
 use super::panics;
 use super::stopwatch::Stopwatch;
+use super::trace::{self, Trace};
 use super::watchdog::{OnHang, Watchdog};
-use crate::address::{Family, Grant, parse_prefix};
+use crate::address::{Family, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
 use crate::interrupt;
 use crate::model::Model;
 use crate::model::company::Seen;
-use crate::operation::{Answer, Grants, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
+use crate::operation::{Answer, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
 use crate::property::{Property, Violation};
-use crate::scenario::{GrantRef, Operand, Scenario, Step, spell};
+use crate::scenario::{GrantRef, Operand, Scenario, Step};
 use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
 
 /// The longest a step may wait for real time to pass, in milliseconds.
@@ -99,15 +100,6 @@ pub struct Judged<'a> {
 pub struct Unwatched;
 
 impl Watch for Unwatched {}
-
-/// What a step left behind for later ones.
-#[derive(Default)]
-struct Trace {
-    /// The call as it was sent; for [`Step::Replay`].
-    sent: Option<Operation>,
-    grants: Grants,
-    expires_ms: Option<u64>,
-}
 
 /// Runs scenarios one after another. The model's coverage adds up over all of them.
 pub struct Runner {
@@ -316,7 +308,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let (model, traces) = (&self.runner.model, &self.runner.traces);
-        match operation.resolve(|pool, operand| write(model, traces, pool, operand)) {
+        match operation.resolve(|pool, operand| trace::write(model, traces, pool, operand)) {
             Some(call) => self.call_and_keep(call),
             None => {
                 self.skip("an operand does not resolve");
@@ -578,49 +570,6 @@ impl Pass<'_> {
             }
             failed => failed,
         })
-    }
-}
-
-impl Trace {
-    fn keep(&mut self, answer: Answer) {
-        match answer {
-            Answer::Granted { grants, expires_ms } => {
-                if self.grants.is_empty() {
-                    self.grants = grants;
-                } else {
-                    self.grants.extend(grants);
-                }
-                self.expires_ms = expires_ms.or(self.expires_ms);
-            }
-            Answer::Renewed { expires_ms } => self.expires_ms = Some(expires_ms),
-            _ => {}
-        }
-    }
-}
-
-/// The operand as it goes out, or `None` when it does not resolve.
-fn write(model: &Model, traces: &[Trace], pool: &Text, operand: &Operand) -> Option<Written> {
-    match operand {
-        Operand::Literal(text) => Some(literal(text)),
-        Operand::Granted(grant, spelling) => {
-            let granted = traces.get(grant.step as usize)?.grants.get(grant.nth as usize)?;
-            Some(spell(*granted, *spelling))
-        }
-        Operand::Nth(place, spelling) => {
-            let layout = &model.pool(pool)?.layout;
-            let number = match u64::try_from(*place) {
-                Ok(place) => layout.prefix.first.checked_add(u128::from(place))?,
-                Err(_) => layout.prefix.last.checked_sub(u128::from(place.unsigned_abs()) - 1)?,
-            };
-            layout.prefix.contains(number).then(|| spell(Grant::Address(layout.family.address(number)), *spelling))
-        }
-    }
-}
-
-fn literal(text: &Text) -> Written {
-    match Grant::parse(text).filter(|grant| *grant.to_string() == **text) {
-        Some(grant) => Written::Plain(grant),
-        None => Written::Odd(text.clone()),
     }
 }
 
