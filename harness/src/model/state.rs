@@ -14,7 +14,7 @@ use super::pool::{Expiry, Freed, Held, Moment, Pool};
 use crate::operation::Text;
 
 /// So many pools and allocations are looked through more quickly than an index is kept.
-const FEW: usize = 256;
+const FEW: usize = 1024;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
