@@ -211,16 +211,14 @@ impl Model {
             self.uncertain = true;
             return Ok(());
         }
-        // Looked up before anything is recorded: what this very call grants is not held before it.
-        let again = |(request, grant)| self.given_again(owner, request, grant);
-        let again: SmallVec<[Again; 4]> = requests.iter().zip(grants).map(again).collect();
         let kept = requests.first().and_then(|request| self.own(owner, request)).map(|held| held.expires);
         let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, kept)?;
-        for ((request, grant), again) in requests.iter().zip(grants).zip(again) {
+        let again = self.given_again(owner, requests, grants);
+        for (index, (request, grant)) in requests.iter().zip(grants).enumerate() {
             let wrong = |property, what: &str| {
                 Violation::new(property, format!("`{operation}` was granted {grant} for {}: {what}", request.pool))
             };
-            match again {
+            match again.get(index).unwrap_or(&Again::New) {
                 Again::Same => {
                     // The lease may have kept its end or got the new one.
                     self.state.set_end(&request.pool, grant.span().first, expires);
@@ -235,13 +233,12 @@ impl Model {
             if self.contract.clock == Clock::Wall {
                 self.evict_expired(&request.pool, grant.span());
             }
-            let Some(pool) = self.state.pools().get(&request.pool) else { continue };
+            let held = Held { grant: *grant, owner: owner.clone(), expires };
+            let recorded = self.state.insert(&request.pool, held);
             // A request for any address that takes one the same call names is found here, too.
-            if let Some((_, held)) = pool.holder_of(grant.span()) {
-                return Err(wrong(Property::Exclusive, &format!("{:?} holds {} already", held.owner, held.grant)));
-            }
-            let (owner, last) = (owner.clone(), grant.span().last);
-            self.state.insert(&request.pool, Held { grant: *grant, last, owner, expires });
+            recorded.map_err(|held| {
+                wrong(Property::Exclusive, &format!("{:?} holds {} already", held.owner, held.grant))
+            })?;
         }
         self.last = Event::Changed;
         Ok(())
@@ -267,8 +264,17 @@ impl Model {
         self.state.held_in(&request.pool, owner).find(|held| !held.may_have_expired(self.now))
     }
 
-    /// Does the owner surely hold what it is granted already?
-    fn given_again(&self, owner: &Text, request: &Request, grant: &Grant) -> Again {
+    /// Is what the owner is granted held by it already, before anything of this call is recorded? Nothing
+    /// where the contract does not give the same again.
+    fn given_again(&self, owner: &Text, requests: &[Request], grants: &Grants) -> SmallVec<[Again; 4]> {
+        if self.contract.repeat != Repeat::Same {
+            return SmallVec::new();
+        }
+        let pairs = requests.iter().zip(grants);
+        pairs.map(|(request, grant)| self.again(owner, request, grant)).collect()
+    }
+
+    fn again(&self, owner: &Text, request: &Request, grant: &Grant) -> Again {
         if self.own(owner, request).is_none() {
             return Again::New;
         }
@@ -426,7 +432,7 @@ impl Model {
             return None;
         };
         let (span, layout) = (grant.span(), &pool.layout);
-        let held = pool.get(span.first).filter(|held| held.last == span.last && layout.family == grant.family());
+        let held = pool.get(span.first).filter(|held| held.grant.span() == span && layout.family == grant.family());
         let Some(held) = held else {
             // Where releasing what nobody holds is fine, it is not to be refused; but the protocol
             // lets an expired or a reserved address be `not_found` all the same.
@@ -459,8 +465,7 @@ impl Model {
         let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
         let Answer::Released(released) = answer else { return Err(self.wrong_answer(operation)) };
         let told: FxHashSet<(&str, Grant)> = released.iter().map(|(pool, grant)| (&**pool, *grant)).collect();
-        let gone: Vec<(Text, Held)> =
-            self.state.held_by(owner).map(|(name, held)| (name.clone(), held.clone())).collect();
+        let gone = self.state.held_by(owner);
         gone.iter().for_each(|(name, held)| self.state.remove(name, held.grant.span().first, Freed::Released));
         let owed = gone.iter().filter(|(_, held)| !held.may_have_expired(self.now)).count();
         let known = gone.iter().filter(|(name, held)| told.contains(&(&**name, held.grant))).count();

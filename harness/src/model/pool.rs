@@ -38,8 +38,6 @@ pub struct Expiry {
 pub struct Held {
     /// What is held.
     pub grant: Grant,
-    /// Its highest address.
-    pub last: u128,
     /// Who holds it.
     pub owner: Text,
     /// Until when; `None` when it has no end.
@@ -116,15 +114,24 @@ impl Pool {
         self.held.get(&first)
     }
 
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, first: u128) -> Option<&mut Held> {
+        self.held.get_mut(&first)
+    }
+
     /// The highest allocation that shares an address with the span.
     pub fn holder_of(&self, span: Span) -> Option<(u128, &Held)> {
         let (first, held) = self.held.range(..=span.last).next_back()?;
-        (held.last >= span.first).then_some((*first, held))
+        (held.grant.span().last >= span.first).then_some((*first, held))
     }
 
     /// All allocations that share an address with the span, from the highest down.
     pub fn overlapping(&self, span: Span) -> impl Iterator<Item = &Held> {
-        self.held.range(..=span.last).rev().map(|(_, held)| held).take_while(move |held| held.last >= span.first)
+        self.held
+            .range(..=span.last)
+            .rev()
+            .map(|(_, held)| held)
+            .take_while(move |held| held.grant.span().last >= span.first)
     }
 
     /// The allocations that another layout of the same prefix would orphan, some more than once.
@@ -134,23 +141,17 @@ impl Pool {
         forbidden.into_iter().flat_map(move |span| self.overlapping(span))
     }
 
-    /// Records an allocation; gives back the one that began at the same address.
-    pub fn insert(&mut self, held: Held) -> Option<Held> {
+    /// Records an allocation on addresses that nobody holds.
+    pub fn insert(&mut self, held: Held) {
         let span = held.grant.span();
         self.taken = self.taken.wrapping_add(span.last - span.first).wrapping_add(1);
-        let before = self.held.insert(span.first, held);
-        self.uncount(span.first, before)
+        self.held.insert(span.first, held);
     }
 
     /// Forgets the allocation that begins at this address.
     pub fn remove(&mut self, first: u128) -> Option<Held> {
-        let gone = self.held.remove(&first);
-        self.uncount(first, gone)
-    }
-
-    fn uncount(&mut self, first: u128, gone: Option<Held>) -> Option<Held> {
-        let held = gone?;
-        self.taken = self.taken.wrapping_sub(held.last - first).wrapping_sub(1);
+        let held = self.held.remove(&first)?;
+        self.taken = self.taken.wrapping_sub(held.grant.span().last - first).wrapping_sub(1);
         Some(held)
     }
 
@@ -183,7 +184,7 @@ impl Pool {
 
     /// What is free, without the addresses in `named`; linear in what is held.
     fn free_spans(&self, named: &[Span]) -> Vec<Span> {
-        let held = self.held.iter().map(|(first, held)| Span { first: *first, last: held.last });
+        let held = self.held.values().map(|held| held.grant.span());
         let mut taken: Vec<Span> = held.chain(named.iter().copied()).collect();
         spans::merge(&mut taken);
         spans::without(&self.layout.allocatable, &taken)
@@ -202,7 +203,7 @@ mod tests {
 
     fn hold(pool: &mut Pool, what: &str) {
         let grant = Grant::parse(what).unwrap();
-        pool.insert(Held { grant, last: grant.span().last, owner: text("a"), expires: None });
+        pool.insert(Held { grant, owner: text("a"), expires: None });
     }
 
     #[test]

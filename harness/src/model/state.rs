@@ -54,22 +54,48 @@ impl State {
         self.undo = None;
     }
 
-    /// Records an allocation on addresses that nobody holds.
-    pub(super) fn insert(&mut self, pool: &Text, held: Held) {
-        self.set(pool, held.grant.span().first, Some(held), None);
+    /// Records an allocation, unless somebody holds some of its addresses: that is the error.
+    pub(super) fn insert(&mut self, name: &Text, held: Held) -> Result<(), Held> {
+        let Some(pool) = self.pools.get_mut(name) else { return Ok(()) };
+        if let Some((_, other)) = pool.holder_of(held.grant.span()) {
+            return Err(other.clone());
+        }
+        let (first, freed) = (held.grant.span().first, pool.freed);
+        if let Some(index) = self.index.get_mut() {
+            index.insert(name, first, &held);
+        }
+        self.next_end = earlier(self.next_end, end_of(&held));
+        self.held += 1;
+        pool.insert(held);
+        self.note(|| Undo::Held { pool: name.clone(), first, before: None, freed });
+        Ok(())
     }
 
     /// Forgets an allocation.
-    pub(super) fn remove(&mut self, pool: &Text, first: u128, why: Freed) {
-        self.set(pool, first, None, Some(why));
+    pub(super) fn remove(&mut self, name: &Text, first: u128, why: Freed) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let Some(held) = pool.remove(first) else { return };
+        if let Some(index) = self.index.get_mut() {
+            index.remove(name, first, &held);
+        }
+        self.held -= 1;
+        let freed = std::mem::replace(&mut pool.freed, why);
+        self.note(|| Undo::Held { pool: name.clone(), first, before: Some(held), freed });
     }
 
     /// Gives a lease another end.
-    pub(super) fn set_end(&mut self, pool: &Text, first: u128, expires: Option<Expiry>) {
-        let held = self.pools.get(pool).and_then(|pool| pool.get(first));
-        if let Some(held) = held.cloned() {
-            self.set(pool, first, Some(Held { expires, ..held }), None);
+    pub(super) fn set_end(&mut self, name: &Text, first: u128, expires: Option<Expiry>) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let freed = pool.freed;
+        let Some(held) = pool.get_mut(first) else { return };
+        let before = held.clone();
+        held.expires = expires;
+        if let Some(index) = self.index.get_mut() {
+            index.remove(name, first, &before);
+            index.insert(name, first, held);
         }
+        self.next_end = earlier(self.next_end, end_of(held));
+        self.note(|| Undo::Held { pool: name.clone(), first, before: Some(before), freed });
     }
 
     /// Makes a pool, or removes one.
@@ -98,26 +124,6 @@ impl State {
         let before = std::mem::replace(&mut pool.layout, layout);
         let freed = std::mem::replace(&mut pool.freed, freed);
         self.note(|| Undo::Layout { pool: name.clone(), before, freed });
-    }
-
-    /// Replaces what begins at this address.
-    fn set(&mut self, name: &Text, first: u128, after: Option<Held>, freed: Option<Freed>) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        if let Some(index) = self.index.get_mut() {
-            pool.get(first).into_iter().for_each(|held| index.remove(name, first, held));
-            after.iter().for_each(|held| index.insert(name, first, held));
-        }
-        let expires = after.as_ref().and_then(|held| held.expires);
-        self.next_end = earlier(self.next_end, expires.map(|expiry| expiry.at.earliest));
-        self.held += usize::from(after.is_some());
-        let before = match after {
-            Some(held) => pool.insert(held),
-            None => pool.remove(first),
-        };
-        self.held -= usize::from(before.is_some());
-        let after_freed = freed.unwrap_or(pool.freed);
-        let freed = std::mem::replace(&mut pool.freed, after_freed);
-        self.note(|| Undo::Held { pool: name.clone(), first, before, freed });
     }
 
     fn count_in(&mut self, name: &Text, pool: &Pool) {
@@ -155,9 +161,18 @@ impl State {
 
     fn undo(&mut self, change: Undo) {
         match change {
-            Undo::Held { pool, first, before, freed } => self.set(&pool, first, before, Some(freed)),
+            Undo::Held { pool, first, before, freed } => self.undo_held(&pool, first, before, freed),
             Undo::Layout { pool, before, freed } => self.set_layout(&pool, before, freed),
             Undo::Pool { pool, before } => self.set_pool(&pool, before),
+        }
+    }
+
+    fn undo_held(&mut self, name: &Text, first: u128, before: Option<Held>, freed: Freed) {
+        self.remove(name, first, freed);
+        // Whoever held it before holds it again: nobody has come in between.
+        let _free = before.map(|held| self.insert(name, held));
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.freed = freed;
         }
     }
 
@@ -178,7 +193,7 @@ impl State {
         if self.next_end.is_none_or(|next| next > now.earliest) {
             return;
         }
-        let ended = self.ended_by(now.earliest).filter(|(_, held)| held.has_expired(now));
+        let ended = self.ended_by(now.earliest).into_iter().filter(|(_, held)| held.has_expired(now));
         let ended: Vec<(Text, u128)> = ended.map(|(name, held)| (name.clone(), held.grant.span().first)).collect();
         ended.into_iter().for_each(|(name, first)| self.remove(&name, first, Freed::Expired));
         self.next_end = match self.index() {
@@ -188,11 +203,12 @@ impl State {
     }
 
     /// What the owner holds.
-    pub(super) fn held_by(&self, owner: &Text) -> impl Iterator<Item = (&Text, &Held)> {
-        let index = self.index();
-        let scanned = index.is_none().then(|| self.all().filter(move |(_, held)| held.owner == *owner));
-        let found = index.map(|index| self.found(index.of_owner(owner)));
-        scanned.into_iter().flatten().chain(found.into_iter().flatten())
+    pub(super) fn held_by(&self, owner: &Text) -> Vec<(Text, Held)> {
+        let owned = |(name, held): (&Text, &Held)| (name.clone(), held.clone());
+        match self.index() {
+            Some(index) => self.found(index.of_owner(owner)).map(owned).collect(),
+            None => self.all().filter(|(_, held)| held.owner == *owner).map(owned).collect(),
+        }
     }
 
     /// What the owner holds in one pool.
@@ -206,17 +222,19 @@ impl State {
 
     /// On a clock of real time: the leases in this pool that may have ended by now.
     pub(super) fn uncertain_in(&self, name: &Text, now: Moment) -> impl Iterator<Item = &Held> {
-        self.ended_by(now.latest).filter(move |(pool, _)| *pool == name).map(|(_, held)| held)
+        let ended = self.ended_by(now.latest).into_iter();
+        ended.filter(move |(pool, _)| *pool == name).map(|(_, held)| held)
     }
 
     /// The leases that may have ended by this time.
-    fn ended_by(&self, ms: u64) -> impl Iterator<Item = (&Text, &Held)> {
-        let is_any = self.next_end.is_some_and(|next| next <= ms);
-        let index = if is_any { self.index() } else { None };
-        let is_over = move |(_, held): &(&Text, &Held)| end_of(held).is_some_and(|end| end <= ms);
-        let scanned = (is_any && index.is_none()).then(|| self.all().filter(is_over));
-        let found = index.map(|index| self.found(index.ended_by(ms)));
-        scanned.into_iter().flatten().chain(found.into_iter().flatten())
+    fn ended_by(&self, ms: u64) -> Vec<(&Text, &Held)> {
+        if self.next_end.is_none_or(|next| next > ms) {
+            return Vec::new();
+        }
+        match self.index() {
+            Some(index) => self.found(index.ended_by(ms)).collect(),
+            None => self.all().filter(|(_, held)| end_of(held).is_some_and(|end| end <= ms)).collect(),
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = (&Text, &Held)> {
