@@ -24,8 +24,11 @@ const LONG_FAST_CALL: Duration = Duration::from_millis(2);
 /// What a [`Border`] begins with.
 const LARGEST_RATIO: u32 = 20;
 
-/// How often each scenario is timed; the shortest time counts, so that noise does not.
-const TIMINGS: usize = 3;
+/// So many pairs of runs, on large and on small pools, must all say the same: a system that pauses now
+/// and then does so on small pools, too. Fewer where they take long.
+const PAIRS: usize = 16;
+const FEWEST_PAIRS: usize = 4;
+const TIME_FOR_PAIRS: Duration = Duration::from_secs(2);
 
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
@@ -226,26 +229,31 @@ fn compare_times(
     if !border.is_passed(run, &runner.run_timed(sut, small)?) {
         return Ok(None);
     }
-    let large = shortest(runner, sut, scenario)?;
-    // It may have been many short calls, or the machine that had something else to do.
-    if large.longest_call < border.long_call {
-        return Ok(None);
-    }
-    let small = shortest(runner, sut, small)?;
-    let (large_time, small_time) = (large.time_in_calls, small.time_in_calls);
-    let message =
-        || format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses");
-    Ok((large_time >= border.long_call && border.is_passed(&large, &small)).then(message))
-}
-
-/// The shortest of several runs.
-fn shortest(runner: &mut Runner, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
-    let mut shortest = runner.run_timed(sut, scenario)?;
-    for _ in 1..TIMINGS {
-        let run = runner.run_timed(sut, scenario)?;
-        if run.time_in_calls < shortest.time_in_calls {
-            shortest = run;
+    let (mut large, mut small_runs) = (run.clone(), Vec::new());
+    let started = Instant::now();
+    for pair in 0..PAIRS {
+        if pair >= FEWEST_PAIRS && started.elapsed() >= TIME_FOR_PAIRS {
+            break;
+        }
+        let again = runner.run_timed(sut, scenario)?;
+        // It may have been many short calls, or the machine that had something else to do.
+        if again.longest_call < border.long_call {
+            return Ok(None);
+        }
+        if pair == 0 || again.time_in_calls < large.time_in_calls {
+            large = again;
+        }
+        small_runs.push(runner.run_timed(sut, small)?);
+        if !border.is_passed(&large, typical(&mut small_runs)) {
+            return Ok(None);
         }
     }
-    Ok(shortest)
+    let (large_time, small_time) = (large.time_in_calls, typical(&mut small_runs).time_in_calls);
+    Ok(Some(format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses")))
+}
+
+/// The run that took neither long nor short. There is one at least.
+fn typical(runs: &mut [Run]) -> &Run {
+    runs.sort_unstable_by_key(|run| run.time_in_calls);
+    &runs[runs.len() / 2]
 }

@@ -39,11 +39,15 @@ fn tour_of(family: Family, contract: &Contract) -> Vec<String> {
          delete p0\ndelete nowhere\nupdate p0 range {} {}\nupdate p0 gateway {outside}\n\
          release p0 @5 \"stranger\"\nrelease p0 @5 \"a\"\nrelease p0 @5 \"a\"\nfill p0 \"c\" 9\nusage p0\nusage nowhere\n\
          list\nlist p0\nrelease-owner \"c\"\ndrain p0 9\nupdate p0 gateway {}\nallocate \"d\" p0 [-2]\nfill p0 \"d\" 9\n\
-         release-owner \"d\"\ndrain p0 9\ndelete p0",
+         release-owner \"d\"\ndrain p0 9\ndelete p0\n\
+         pool p0 {}/{size} gateway {}\nusage p0\nfill p0 \"e\" 9\nrelease p0 [2]",
         at(1),
         at(8),
         at(6),
         at(6),
+        at(1),
+        // Once more, and nothing of the first one is left.
+        at(0),
         at(1),
     );
     // Real time is waited for.

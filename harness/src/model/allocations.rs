@@ -73,7 +73,7 @@ impl Model {
             if !matches!(request.want, Want::Any) {
                 reasons.push(Reason::may(Kind::Invalid));
             }
-            if matches!(request.want, Want::Block(_)) && !self.contract.blocks {
+            if self.asks_for_block(&request.want) {
                 reasons.push(Reason::may(Kind::Unsupported));
             }
             return;
@@ -96,6 +96,15 @@ impl Model {
             }
         }
         self.reason_of_repeat(reasons, owner, request);
+    }
+
+    /// Is this a block, by its length where there are none, or by name?
+    fn asks_for_block(&self, want: &Want<Written>) -> bool {
+        match want {
+            Want::Any => false,
+            Want::Block(_) => !self.contract.blocks,
+            Want::Named(address) => matches!(address.meaning(), Some(Grant::Block(_))),
+        }
     }
 
     /// What speaks against an address asked for by name; and where it lies.
@@ -211,9 +220,12 @@ impl Model {
             self.uncertain = true;
             return Ok(());
         }
-        let kept = requests.first().and_then(|request| self.own(owner, request)).map(|held| held.expires);
-        let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, kept)?;
         let again = self.given_again(owner, requests, grants);
+        let kept = match again.first() {
+            Some(Again::Same) => self.held_at(&requests[0].pool, grants[0]).map(|held| held.expires),
+            _ => None,
+        };
+        let expires = self.expiry_of_grant(operation, ttl_ms, told_ms, kept)?;
         for (index, (request, grant)) in requests.iter().zip(grants).enumerate() {
             let wrong = |property, what: &str| {
                 Violation::new(property, format!("`{operation}` was granted {grant} for {}: {what}", request.pool))
@@ -278,9 +290,13 @@ impl Model {
         if self.own(owner, request).is_none() {
             return Again::New;
         }
-        let held = self.state.pools().get(&request.pool).and_then(|pool| pool.get(grant.span().first));
-        let is_own = |held: &&Held| held.grant == *grant && held.owner == *owner && !held.may_have_expired(self.now);
-        if held.filter(is_own).is_some() { Again::Same } else { Again::Another }
+        let is_own = |held: &&Held| held.owner == *owner && !held.may_have_expired(self.now);
+        if self.held_at(&request.pool, *grant).filter(is_own).is_some() { Again::Same } else { Again::Another }
+    }
+
+    fn held_at(&self, pool: &Text, grant: Grant) -> Option<&Held> {
+        let held = self.state.pools().get(pool)?.get(grant.span().first);
+        held.filter(|held| held.grant == grant)
     }
 
     /// The end that the answer tells must be the one that was asked for, or that of what is given once more.
@@ -382,12 +398,14 @@ impl Model {
         let held = self.find_held(&mut reasons, pool, address, Property::Owned, lenient);
         // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5. Where anything may
         // be released, `done` may mean that the address was released, or that no such block is held.
+        // So it may where the lease may have ended by now.
+        let may_be_nobodys = lenient && held.as_ref().is_some_and(|held| held.may_have_expired(self.now));
         let is_vague = lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         if let (Some(held), Some(owner)) = (&held, owner)
             && held.owner != *owner
             && self.contract.release_by == ReleaseBy::Owner
         {
-            reasons.push(match is_vague {
+            reasons.push(match is_vague || may_be_nobodys {
                 false => Reason::must(Kind::NotOwner, Property::Owned, "somebody else holds it"),
                 true => Reason::may(Kind::NotOwner),
             });

@@ -26,6 +26,7 @@ pub mod spec;
 pub mod sqlite;
 #[cfg(feature = "process")]
 pub mod stdio;
+mod surrogates;
 
 /// How often a `busy` call is tried again, and how long to wait in between.
 pub(crate) const BUSY_TRIES: u32 = 100;

@@ -7,6 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::surrogates;
 use crate::address::{Count, Grant};
 use crate::contract::Contract;
 use crate::operation::{
@@ -227,8 +228,9 @@ impl Envelope<'_> {
     /// Checks everything around the result; gives the result, always an object, or the refusal.
     fn open(&self, id: u64) -> Result<Result<Value, Refusal>, Violation> {
         let text = std::str::from_utf8(self.line).map_err(|_| self.wrong("the line is no UTF-8"))?;
+        let text = surrogates::replace_lone(text);
         let mut response: Value =
-            serde_json::from_str(text).map_err(|error| self.wrong(&format!("the line is no JSON ({error})")))?;
+            serde_json::from_str(&text).map_err(|error| self.wrong(&format!("the line is no JSON ({error})")))?;
         if !response.is_object() {
             return Err(self.wrong("the line is no JSON object"));
         }
