@@ -109,12 +109,21 @@ fn hang_reporter(common: &Common) -> HangReporter {
     })
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file as a whole, the one behind a link included. What is no file, such as a device or a
+/// pipe, is written to.
 fn write_whole(path: &Path, content: &str) -> io::Result<()> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(&path, content);
+    }
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
-    fs::write(&partial, content)?;
-    fs::rename(&partial, path)
+    let written = fs::write(&partial, content).and_then(|()| fs::rename(&partial, &path));
+    if written.is_err() {
+        // The first failure is the one to tell.
+        let _ = fs::remove_file(&partial);
+    }
+    written
 }
 
 /// Prints to stdout. Whoever has stopped reading, like `head`, has read enough: the exit code still

@@ -107,9 +107,10 @@ impl Owners {
 }
 
 /// Can this owner's name be recognised in a text? Short names and plain words, such as `owner`
-/// itself, cannot; nor can one that looks like an address.
+/// itself, cannot; nor can one that looks like an address, or one whose spaces may be the sentence's.
 fn is_telling(owner: &str) -> bool {
-    owner.len() >= TELLING_LENGTH && !owner.trim().chars().all(char::is_alphabetic) && Grant::parse(owner).is_none()
+    let is_word = owner.trim().chars().all(char::is_alphabetic);
+    owner.len() >= TELLING_LENGTH && !is_word && owner.trim() == owner && Grant::parse(owner).is_none()
 }
 
 /// Does the text hold the name anywhere but within a `known` one?

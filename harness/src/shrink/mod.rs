@@ -189,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn a_border_among_numbers_is_found_as_by_bisection() {
+        let border = 8_589_795_848;
+        let start = parse("poolproof scenario 1\nallocate \"a\" p0 ttl 9007199254740991\n").unwrap();
+        let ttl = |scenario: &Scenario| match scenario.steps.first() {
+            Some(Step::Call(Operation::Allocate { ttl_ms, .. })) => *ttl_ms,
+            _ => None,
+        };
+        let (small, tried) = shrink(start, |scenario| ttl(scenario).is_some_and(|ttl| ttl >= border));
+        assert_eq!(ttl(&small), Some(border));
+        assert!(tried < 5_000, "{tried}");
+    }
+
+    #[test]
     fn shrinking_is_quick() {
         let needs_fill = |scenario: &Scenario| scenario.steps.iter().any(|step| matches!(step, Step::Fill { .. }));
         for scenario in (0..200).map(drawn).filter(needs_fill).take(20) {

@@ -223,8 +223,10 @@ fn simpler_shapes(shape: &PoolShape) -> Vec<PoolShape> {
     found
 }
 
+/// A few plain ones, then ever smaller steps down: where a border lies somewhere below, it is found as by bisection.
 fn simpler_numbers(number: u64) -> Vec<u64> {
-    let mut found = vec![0, 1, 2, 10, number / 2, number.saturating_sub(1)];
+    let steps = (1..u64::BITS).map(|halvings| number >> halvings).take_while(|step| *step > 0);
+    let mut found: Vec<u64> = [0, 1, 2, 10].into_iter().chain(steps.map(|step| number - step)).collect();
     found.retain(|simpler| *simpler < number);
     found.dedup();
     found
