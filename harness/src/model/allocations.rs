@@ -4,19 +4,16 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::company::{Common, Company};
-use super::coverage::{AddressClass, Coverage};
+use super::coverage::AddressClass;
 use super::epoch::Epoch;
-use super::layout::{Layout, edges};
+use super::placement::{class_of_forbidden, count_granted, forbidden_because};
 use super::pool::{Expiry, Freed, Held, Moment, Pool};
 use super::reason::{Reason, Reasons};
 use super::{Event, Model, name_reason};
-use crate::address::{Count, Family, Grant, Span};
+use crate::address::{Grant, Span};
 use crate::contract::{Clock, ReleaseBy, ReleaseUnknown, Repeat};
 use crate::operation::{Answer, Grants, Kind, Operation, Request, Requests, Response, Text, Want, Written, is_name};
 use crate::property::{Property, Violation};
-
-/// Whoever walks through so many addresses takes long enough to be seen.
-const HUGE: u128 = 1 << 23;
 
 impl Model {
     pub(super) fn allocate(
@@ -398,9 +395,9 @@ impl Model {
         let held = self.find_held(&mut reasons, pool, address, Property::Owned, lenient);
         // The protocol does not say whether 10.0.0.5/32 names the address 10.0.0.5. Where anything may
         // be released, `done` may mean that the address was released, or that no such block is held.
+        let is_vague = lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         // So it may where the lease may have ended by now.
         let may_be_nobodys = lenient && held.as_ref().is_some_and(|held| held.may_have_expired(self.now));
-        let is_vague = lenient && held.as_ref().is_some_and(|held| Some(held.grant) != address.meaning());
         if let (Some(held), Some(owner)) = (&held, owner)
             && held.owner != *owner
             && self.contract.release_by == ReleaseBy::Owner
@@ -565,50 +562,4 @@ fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>) -> bool {
     }
     // Naming a free address alone never exhausts a pool.
     (any == 0 && blocks.is_empty()) || pool.fits(any, &blocks, &named)
-}
-
-/// Counts where what was handed out lies.
-fn count_granted(coverage: &mut Coverage, layout: &Layout, grant: Grant) {
-    let span = grant.span();
-    coverage.count_class(match layout.family {
-        Family::V4 => AddressClass::GrantedV4,
-        Family::V6 => AddressClass::GrantedV6,
-    });
-    if layout.allocatable.first().is_some_and(|first| first.first == span.first) {
-        coverage.count_class(AddressClass::GrantedFirst);
-    }
-    if layout.allocatable.last().is_some_and(|last| last.last == span.last) {
-        coverage.count_class(AddressClass::GrantedLast);
-    }
-    if layout.capacity >= Count::from(HUGE) {
-        coverage.count_class(AddressClass::GrantedHuge);
-    }
-    if let Grant::Block(_) = grant {
-        coverage.count_class(AddressClass::GrantedBlock);
-    }
-}
-
-/// Why the pool must not hand this out.
-fn forbidden_because(pool: &Pool, span: Span) -> &'static str {
-    match class_of_forbidden(pool, span) {
-        Some(AddressClass::AskedEdge) => "that is an edge of the prefix",
-        Some(AddressClass::AskedGateway) => "that is the gateway",
-        Some(AddressClass::AskedExclusion) => "that is excluded",
-        _ => "that is outside the pool's ranges",
-    }
-}
-
-fn class_of_forbidden(pool: &Pool, span: Span) -> Option<AddressClass> {
-    let layout = &pool.layout;
-    if !layout.prefix.covers(span) {
-        return Some(AddressClass::AskedOutside);
-    }
-    if layout.gateway.is_some_and(|gateway| span.contains(gateway)) {
-        return Some(AddressClass::AskedGateway);
-    }
-    if layout.excludes(span) {
-        return Some(AddressClass::AskedExclusion);
-    }
-    let is_edge = edges(layout.family, layout.length, layout.prefix).any(|edge| edge.overlaps(span));
-    is_edge.then_some(AddressClass::AskedEdge)
 }

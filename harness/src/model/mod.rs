@@ -18,6 +18,7 @@ mod discreet;
 mod epoch;
 mod index;
 pub mod layout;
+mod placement;
 pub mod pool;
 mod pools;
 mod reads;
