@@ -154,6 +154,26 @@ fn junit_tells_the_same() {
     assert!(xml.contains("<failure message=") && xml.contains("poolproof replay"), "{xml}");
 }
 
+/// A link stays a link: the report goes where it points, and other names of that place see it.
+#[test]
+fn junit_is_written_through_links() {
+    let home = Home::new();
+    fs::create_dir(home.work().join("reports")).unwrap();
+    symlink("reports/today.xml", home.work().join("junit.xml")).unwrap();
+    // Once where the target does not exist yet, once where it does.
+    for _ in 0..2 {
+        let ended = home.poolproof(&[&["check", "--sut", "memory", "--junit", "junit.xml"], WHOLE].concat());
+        assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+        assert!(fs::symlink_metadata(home.work().join("junit.xml")).unwrap().is_symlink());
+        let xml = fs::read_to_string(home.work().join("reports/today.xml")).unwrap();
+        assert!(xml.starts_with("<?xml"), "{xml}");
+    }
+    let device = home.poolproof(&[&["check", "--sut", "memory", "--junit", "/dev/null"], WHOLE].concat());
+    assert_eq!(device.code, Some(0), "{}{}", device.stdout, device.stderr);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    home.assert_clean();
+}
+
 /// What cannot be written is said before the campaign, not after it.
 #[test]
 fn places_that_cannot_be_written_are_told_at_once() {

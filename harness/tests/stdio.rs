@@ -262,6 +262,20 @@ fn floods() {
     found_out("def call(r):\n  while True: raw('x\\n' * 32768)", "the line is no JSON");
 }
 
+/// A child with a session of its own is in no group that we could kill.
+#[test]
+fn children_that_leave_the_group_are_ended_too() {
+    let server = Server::new(
+        "child = subprocess.Popen(['sleep', '3600'], start_new_session=True)\n\
+         with open(TRACE, 'a') as trace: trace.write('%d %s\\n' % (child.pid, STATE))",
+    );
+    let system = server.start().unwrap();
+    let child = server.traces().pop().unwrap().0;
+    assert!(group_lives(&child), "the child never ran");
+    drop(system);
+    server.assert_nothing_is_left();
+}
+
 #[test]
 fn too_many_answers() {
     // At once, so that both lines are read together.

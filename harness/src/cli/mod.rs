@@ -10,7 +10,7 @@ mod single;
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,6 +25,9 @@ use poolproof::sut::{Failure, Sut, spec};
 
 /// The exit code for what cannot be run.
 const CANNOT_RUN: u8 = 2;
+
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn catch_signals() -> Result<()> {
 /// Starts the system, or tells why not. A system that misbehaves while it starts is a finding.
 fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
     if let Some(path) = &common.junit {
+        let path = target(path);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         if !folder.is_dir() {
             bail!(
@@ -109,11 +113,22 @@ fn hang_reporter(common: &Common) -> HangReporter {
     })
 }
 
+/// Where a path leads through links, the last of which may point to a file that is not there yet.
+fn target(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(next) = fs::read_link(&target) else { return target };
+        target = target.parent().unwrap_or(Path::new("")).join(next);
+    }
+    // The links go in a circle: writing to it says so.
+    path.to_owned()
+}
+
 /// Replaces a file as a whole, the one behind a link included. What is no file, such as a device or a
 /// pipe, is written to.
 fn write_whole(path: &Path, content: &str) -> io::Result<()> {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+    let path = target(path);
+    if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
         return fs::write(&path, content);
     }
     let mut partial = path.as_os_str().to_owned();

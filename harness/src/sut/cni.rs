@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use super::home::Home;
 use super::{Failure, Sut};
 use crate::address::{Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::contract::{Contract, Limits, ReleaseUnknown};
@@ -44,7 +44,7 @@ const NO_INTERFACE: &str = "none";
 pub struct Cni {
     plugin: Plugin,
     contract: Contract,
-    directory: TempDir,
+    directory: Home,
     pools: BTreeMap<Text, Pool>,
     live: Vec<Attachment>,
     /// The last few that were deleted, oldest first; none of them is live again.
@@ -109,7 +109,7 @@ impl Cni {
 
     /// The same with this time for each run of the plugin.
     pub fn with_timeout(plugin: PathBuf, timeout: Duration) -> Result<Cni, Failure> {
-        let directory = data_directory()?;
+        let directory = Home::new()?;
         let plugin = Plugin::introduce(plugin, timeout, directory.path())?;
         let contract = contract(&plugin);
         Ok(Cni { plugin, contract, directory, pools: BTreeMap::new(), live: Vec::new(), deleted: VecDeque::new() })
@@ -386,7 +386,7 @@ impl Sut for Cni {
     }
 
     fn reset(&mut self) -> Result<(), Failure> {
-        self.directory = data_directory()?;
+        self.directory = Home::new()?;
         self.pools.clear();
         self.live.clear();
         self.deleted.clear();
@@ -554,11 +554,6 @@ fn without_edges(prefix: IpNet, range: Span) -> Option<Span> {
         Family::V6 => (first + 1, last),
     };
     Span::new(range.first.max(first), range.last.min(last))
-}
-
-fn data_directory() -> Result<TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
-    made.map_err(|error| Failure::Unable(format!("cannot make a temporary directory: {error}")))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::property::{Property, Violation};
 
 #[cfg(feature = "process")]
 pub mod cni;
+#[cfg(feature = "process")]
+mod home;
 #[cfg(feature = "reference")]
 pub mod memory;
 #[cfg(feature = "process")]
@@ -26,6 +28,7 @@ pub mod spec;
 pub mod sqlite;
 #[cfg(feature = "process")]
 pub mod stdio;
+#[cfg(feature = "process")]
 mod surrogates;
 
 /// How often a `busy` call is tried again, and how long to wait in between.

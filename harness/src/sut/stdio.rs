@@ -9,8 +9,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
+use super::home::Home;
 use super::process::{self, Line, MAX_LINE, Process, Stopped};
 use super::protocol::{self, Introduction, excerpt};
 use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
@@ -127,7 +126,7 @@ impl Sut for Stdio {
             self.reset_without_refusal()?;
         } else {
             self.channel.end();
-            self.channel.directory = state_directory()?;
+            self.channel.directory = Home::new()?;
             self.launch_again()?;
         }
         self.untouched = true;
@@ -199,9 +198,10 @@ struct Channel {
     timeout: Duration,
     /// A shorter time, for the time being.
     hurry: Option<Duration>,
-    directory: TempDir,
     /// `None` once it has been ended.
     process: Option<Process>,
+    /// Dropped after the process, so that only what outlives that is left to be found.
+    directory: Home,
     /// The number of the last request.
     id: u64,
     /// The end of what the last ended process wrote to stderr.
@@ -211,7 +211,7 @@ struct Channel {
 impl Channel {
     /// Nothing is started yet; the state directory is empty.
     fn new(command: Vec<String>, timeout: Duration) -> Result<Channel, Failure> {
-        let directory = state_directory()?;
+        let directory = Home::new()?;
         Ok(Channel { command, timeout, hurry: None, directory, process: None, id: 0, last_errors: String::new() })
     }
 
@@ -354,9 +354,4 @@ impl Channel {
             Err(stopped) => self.stopped(stopped, &format!("it does not exit within {timeout:?} of its stdin's end")),
         }
     }
-}
-
-fn state_directory() -> Result<TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
-    made.map_err(|error| Failure::Unable(format!("cannot make a temporary directory: {error}")))
 }
