@@ -31,6 +31,14 @@ impl Family {
         }
     }
 
+    /// How many bits an address has.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::Ipv4 => 32,
+            Self::Ipv6 => 128,
+        }
+    }
+
     /// The address of a value, that is, of its bytes in network order. Of an IPv4 value only the lower 32 bits exist.
     pub const fn address(self, value: u128) -> IpAddr {
         match self {
@@ -125,6 +133,11 @@ impl AddressRange {
         }
         let span = Span::new(value(first), value(last)).ok_or(Error::Invalid("the range is reversed"))?;
         Ok(Self { family, span })
+    }
+
+    /// The range of a span of values.
+    pub(crate) const fn of(family: Family, span: Span) -> Self {
+        Self { family, span }
     }
 
     /// The lowest address.

@@ -56,10 +56,12 @@
 
 mod address;
 mod allocator;
+mod audit;
 mod error;
-mod free;
 mod memory;
+mod policy;
 mod pool;
+mod resource;
 mod span;
 mod sqlite;
 
@@ -67,11 +69,15 @@ pub mod store;
 
 pub use address::{AddressRange, Family, parse_address, parse_prefix};
 pub use allocator::{
-    Allocator, Granted, MAX_MS, MAX_NAME_BYTES, MemoryAllocator, Released, Request, SqliteAllocator, Usage,
+    Allocator, Cursor, Grant, Granted, MAX_MS, MAX_NAME_BYTES, MemoryAllocator, Page, PoolInfo, Release, Released, Request,
+    Savepoint, SqliteAllocator, Want,
 };
+pub use audit::Difference;
 pub use error::{Cause, Error, ErrorKind, Result};
 pub use memory::MemoryStore;
+pub use policy::{Policy, Repeat, Strategy};
 pub use pool::{PoolShape, PoolSpec, Prefix};
+pub use resource::{Extent, Resource};
 pub use span::Span;
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
-pub use store::Allocation;
+pub use store::{Allocation, Usage};

@@ -7,8 +7,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::{AddressRange, Family, value};
+use crate::address::{AddressRange, Family};
 use crate::error::{Error, Result};
+use crate::policy::{Policy, Repeat, Strategy};
+use crate::resource::{Extent, Resource};
 use crate::span::{Span, Spans, merge, subtract};
 
 /// A pool to create.
@@ -32,12 +34,18 @@ pub struct PoolSpec {
     pub gateway: Option<IpAddr>,
     /// Further addresses that are never handed out.
     pub exclusions: Vec<AddressRange>,
+    /// The address space, by name; the empty name, the default, is one as well. Only pools of one space must not overlap:
+    /// another space is another network that may use the same addresses (a VRF, RFC 4364).
+    pub space: String,
+    /// How it hands out addresses.
+    pub policy: Policy,
 }
 
 impl PoolSpec {
     /// A pool of the whole prefix.
     pub const fn new(prefix: IpNet) -> Self {
-        Self { prefix, ranges: Vec::new(), gateway: None, exclusions: Vec::new() }
+        let policy = Policy { strategy: Strategy::Lowest, repeat: Repeat::Another, quarantine_ms: 0 };
+        Self { prefix, ranges: Vec::new(), gateway: None, exclusions: Vec::new(), space: String::new(), policy }
     }
 
     /// Adds a range.
@@ -60,9 +68,24 @@ impl PoolSpec {
         self.exclusions.push(exclusion);
         self
     }
+
+    /// Sets the address space.
+    #[must_use]
+    pub fn with_space(mut self, space: impl Into<String>) -> Self {
+        self.space = space.into();
+        self
+    }
+
+    /// Sets how it hands out addresses.
+    #[must_use]
+    pub const fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
 }
 
-/// What [`Allocator::update_pool`](crate::Allocator::update_pool) can change: everything of a [`PoolSpec`] but the prefix.
+/// What [`Allocator::update_pool`](crate::Allocator::update_pool) can change: everything of a [`PoolSpec`] but the
+/// prefix and the address space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolShape {
     /// The addresses that may be handed out; none means the whole prefix.
@@ -71,6 +94,8 @@ pub struct PoolShape {
     pub gateway: Option<IpAddr>,
     /// Further addresses that are never handed out.
     pub exclusions: Vec<AddressRange>,
+    /// How it hands out addresses.
+    pub policy: Policy,
 }
 
 /// All addresses of a prefix, by family and value.
@@ -83,17 +108,27 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The value of an address of this prefix.
+    /// The prefix as networks are written.
+    pub(crate) fn net(self) -> IpNet {
+        let address = self.family.address(self.span.first());
+        // As many leading bits as the first and the last address share.
+        let host_bits = 128_u32.saturating_sub((self.span.first() ^ self.span.last()).leading_zeros());
+        let length = u32::from(self.family.bits()).saturating_sub(host_bits);
+        // The length is always one that the family has.
+        IpNet::new(address, length as u8).unwrap_or(IpNet::from(address))
+    }
+
+    /// The values of what lies in this prefix.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for an address of the other family or outside the prefix.
-    pub(crate) fn locate(self, address: IpAddr) -> Result<u128> {
-        let value = value(address);
-        if self.family != Family::of(address) || !self.span.contains(value) {
+    /// [`Error::Invalid`] for what is of the other family, reaches outside the prefix, or has host bits.
+    pub(crate) fn locate(self, resource: Resource) -> Result<Extent> {
+        let extent = resource.extent()?;
+        if self.family != resource.family() || !self.span.covers(extent.span()) {
             return Err(OUTSIDE);
         }
-        Ok(value)
+        Ok(extent)
     }
 
     /// The values of a range within this prefix.
@@ -150,7 +185,7 @@ impl Shape<'_> {
         }
         let mut holes: Spans = self.exclusions.iter().map(|range| prefix.within(range)).collect::<Result<_>>()?;
         if let Some(gateway) = self.gateway {
-            holes.push(Span::single(prefix.locate(gateway)?));
+            holes.push(prefix.locate(Resource::Address(gateway))?.span());
         }
         holes.extend(prefix.edges());
         Ok(subtract(&merge(included), &merge(holes)))
@@ -167,6 +202,14 @@ mod tests {
         let spec = PoolSpec::new(parse_prefix(text).unwrap());
         let prefix = Prefix { family: Family::of(spec.prefix.addr()), span: prefix_span(spec.prefix).unwrap() };
         total(&Shape::from(&spec).allocatable(prefix).unwrap())
+    }
+
+    #[test]
+    fn a_prefix_is_written_as_it_was_given() {
+        for text in ["0.0.0.0/0", "10.0.0.0/8", "255.255.255.255/32", "::/0", "fd00::/64", "8000::/1", "::1/128"] {
+            let net = parse_prefix(text).unwrap();
+            assert_eq!(Prefix { family: Family::of(net.addr()), span: prefix_span(net).unwrap() }.net(), net);
+        }
     }
 
     #[test]

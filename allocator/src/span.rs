@@ -21,6 +21,11 @@ impl Span {
         if first <= last { Some(Self { first, last }) } else { None }
     }
 
+    /// The span between two addresses in either order.
+    pub(crate) const fn between(one: u128, other: u128) -> Self {
+        if one <= other { Self { first: one, last: other } } else { Self { first: other, last: one } }
+    }
+
     /// The span of one address.
     pub const fn single(address: u128) -> Self {
         Self { first: address, last: address }

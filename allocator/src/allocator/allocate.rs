@@ -1,0 +1,331 @@
+//! Allocation: any address by the pool's strategy, several at once, named ones, blocks; all or nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng};
+use smallvec::SmallVec;
+
+use super::{Allocator, check_name, end_of_lease, find_pool};
+use crate::error::{Error, Result};
+use crate::policy::{Repeat, Strategy};
+use crate::resource::{Extent, Resource};
+use crate::store::{Holder, Obstacle, Pool, PoolId, Store, Tenure};
+
+/// One thing to allocate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The pool it shall come from.
+    pub pool: &'a str,
+    /// What it shall be.
+    pub want: Want,
+}
+
+/// What a [`Request`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// So many addresses, at least one, each chosen by the pool's strategy.
+    Any(u32),
+    /// This very address or block.
+    Named(Resource),
+    /// A free block of this prefix length. With the strategy [`Next`](Strategy::Next) or [`Random`](Strategy::Random) the search
+    /// starts elsewhere; it always finds one if there is one.
+    Block(u8),
+}
+
+impl<'a> Request<'a> {
+    /// Any address of a pool.
+    pub const fn any(pool: &'a str) -> Self {
+        Self::several(pool, 1)
+    }
+
+    /// So many addresses of a pool, at least one.
+    pub const fn several(pool: &'a str, count: u32) -> Self {
+        Self { pool, want: Want::Any(count) }
+    }
+
+    /// A given address or block of a pool.
+    pub fn named(pool: &'a str, resource: impl Into<Resource>) -> Self {
+        Self { pool, want: Want::Named(resource.into()) }
+    }
+
+    /// Any block of a prefix length.
+    pub const fn block(pool: &'a str, prefix_length: u8) -> Self {
+        Self { pool, want: Want::Block(prefix_length) }
+    }
+}
+
+/// One thing that [`Allocator::allocate`] handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The address or block.
+    pub resource: Resource,
+    /// Tells this allocation from every other one that the pool ever makes of these addresses.
+    pub generation: u64,
+}
+
+/// What [`Allocator::allocate`] handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// What was granted, in the order of the requests.
+    pub grants: SmallVec<[Grant; 1]>,
+    /// The first millisecond at which the leases are over; `None` without a time to live.
+    pub expires_ms: Option<u64>,
+}
+
+impl Granted {
+    /// The first address granted, which is all of it for a call with one request for one address.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.grants.first()?.resource {
+            Resource::Address(address) => Some(address),
+            Resource::Block(prefix) => Some(prefix.network()),
+        }
+    }
+}
+
+impl<S: Store> Allocator<S> {
+    /// Allocates what each request asks for, all or nothing.
+    ///
+    /// A request for any address never takes one that another request of the call names. With `ttl_ms`, at least 1, the
+    /// allocations are leases that end that many milliseconds from now. O(r log n) in what is asked for and what is held.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] without requests, for a name that is not allocatable, a prefix length that the family does not
+    /// have, or if the lease would end beyond [`MAX_MS`](super::MAX_MS); [`Error::NotFound`] for a pool;
+    /// [`Error::Conflict`] if what is named is taken or in quarantine, or by the pool's [`Repeat`]; [`Error::Exhausted`].
+    pub fn allocate(&mut self, owner: &str, requests: &[Request<'_>], ttl_ms: Option<u64>) -> Result<Granted> {
+        check_name(owner)?;
+        if requests.is_empty() {
+            return Err(Error::Invalid("there is nothing to allocate"));
+        }
+        let mut random = self.random.take();
+        let granted = self.write(|store| {
+            let expires_ms = ttl_ms.map(|ttl_ms| end_of_lease(store, ttl_ms)).transpose()?;
+            let mut call = Call { owner, expires_ms, random: &mut random, met: BTreeMap::new(), named: BTreeSet::new(), next: BTreeMap::new() };
+            let mut targets = call.targets(store, requests)?;
+            // Named ones come first, so that nothing else takes them, and large blocks before small ones: each block takes
+            // as much room from smaller ones wherever it lies, so this order finds room whenever there is enough.
+            targets.sort_by_key(|target| target.turn());
+            let mut grants: SmallVec<[(usize, Grant); 1]> = SmallVec::new();
+            for target in targets {
+                call.grant(store, &target, &mut grants)?;
+            }
+            grants.sort_by_key(|(index, _)| *index);
+            Ok(Granted { grants: grants.into_iter().map(|(_, grant)| grant).collect(), expires_ms })
+        });
+        self.random = random;
+        granted
+    }
+}
+
+/// A request whose pool is known.
+#[derive(Clone, Copy)]
+struct Target {
+    /// Its place among the requests.
+    index: usize,
+    pool: Pool,
+    want: Wanted,
+}
+
+/// What a request asks for, in terms of the pool's family.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Named(Extent),
+    Block { host_bits: u8 },
+    Any { count: u32 },
+}
+
+impl Target {
+    fn new(index: usize, pool: Pool, want: Want) -> Result<Self> {
+        let want = match want {
+            Want::Any(0) => return Err(Error::Invalid("a request must ask for at least one address")),
+            Want::Any(count) => Wanted::Any { count },
+            Want::Block(length) => {
+                let host_bits = pool.prefix.family.bits().checked_sub(length);
+                Wanted::Block { host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))? }
+            }
+            Want::Named(resource) => Wanted::Named(pool.prefix.locate(resource)?),
+        };
+        Ok(Self { index, pool, want })
+    }
+
+    /// When it is its turn.
+    fn turn(&self) -> (u8, Reverse<u8>) {
+        match self.want {
+            Wanted::Named(_) => (0, Reverse(0)),
+            Wanted::Block { host_bits } => (1, Reverse(host_bits)),
+            Wanted::Any { .. } => (2, Reverse(0)),
+        }
+    }
+}
+
+/// What all requests of a call have in common.
+struct Call<'a> {
+    owner: &'a str,
+    expires_ms: Option<u64>,
+    random: &'a mut Option<StdRng>,
+    /// Pools where the owner gets again what it held before the call, and the last generation there before it.
+    met: BTreeMap<PoolId, u64>,
+    /// What it named and was granted again.
+    named: BTreeSet<(PoolId, Extent)>,
+    /// Where to look for what else it held, by pool and kind.
+    next: BTreeMap<(PoolId, Option<u8>), Extent>,
+}
+
+impl Call<'_> {
+    fn targets<S: Store>(&mut self, store: &mut S, requests: &[Request<'_>]) -> Result<SmallVec<[Target; 1]>> {
+        let mut targets = SmallVec::new();
+        for (index, request) in requests.iter().enumerate() {
+            let target = Target::new(index, find_pool(store, request.pool)?, request.want)?;
+            self.meet(store, &target.pool)?;
+            targets.push(target);
+        }
+        Ok(targets)
+    }
+
+    /// Looks at what the owner holds in a pool, where that matters, before the call changes it.
+    fn meet<S: Store>(&mut self, store: &mut S, pool: &Pool) -> Result<()> {
+        match pool.policy.repeat {
+            Repeat::Another => {}
+            Repeat::Same => drop(self.met.insert(pool.id, pool.generation)),
+            Repeat::Conflict => {
+                if store.held_from(pool.id, self.owner, Extent::FIRST)?.is_some() {
+                    return Err(Error::Conflict("the owner has an allocation of the pool"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Allocates what a target wants.
+    fn grant<S: Store>(
+        &mut self,
+        store: &mut S,
+        target: &Target,
+        grants: &mut SmallVec<[(usize, Grant); 1]>,
+    ) -> Result<()> {
+        let Target { index, pool, want } = target;
+        let mut add = |tenure: Tenure| {
+            let resource = tenure.extent.resource(pool.prefix.family);
+            grants.push((*index, Grant { resource, generation: tenure.generation }));
+        };
+        match *want {
+            Wanted::Named(extent) => add(self.take_named(store, pool, extent)?),
+            Wanted::Block { host_bits } => add(self.take_any(store, pool, Some(host_bits))?),
+            Wanted::Any { count } => {
+                // So that a call which cannot end well is no long one.
+                if u128::from(count) > pool.usage.allocatable {
+                    return Err(Error::Exhausted);
+                }
+                for _ in 0..count {
+                    add(self.take_any(store, pool, None)?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_named<S: Store>(&mut self, store: &mut S, pool: &Pool, extent: Extent) -> Result<Tenure> {
+        match store.obstacle(pool.id, extent)? {
+            Obstacle::None => self.hold(store, pool, extent, pool.cursor),
+            Obstacle::Reserved => Err(Error::Invalid("the address is not allocatable")),
+            Obstacle::Taken => match store.holder(pool.id, extent, self.owner)? {
+                Holder::Owner(tenure) if self.was_held(pool.id, tenure) && self.named.insert((pool.id, extent)) => {
+                    self.renew(store, pool.id, tenure)
+                }
+                _ => Err(Error::Conflict("the address is taken")),
+            },
+        }
+    }
+
+    /// Any address, or any block of so many host bits: what the owner had, or else what the strategy chooses.
+    fn take_any<S: Store>(&mut self, store: &mut S, pool: &Pool, host_bits: Option<u8>) -> Result<Tenure> {
+        if let Some(tenure) = self.repeat(store, pool.id, host_bits)? {
+            return self.renew(store, pool.id, tenure);
+        }
+        let lowest = pool.prefix.span.first();
+        let start = self.start(store, pool)?;
+        let mut found = seek(store, pool.id, host_bits, start)?;
+        if found.is_none() && start > lowest {
+            found = seek(store, pool.id, host_bits, lowest)?;
+        }
+        let extent = found.ok_or(Error::Exhausted)?;
+        // Behind the top of the address space comes its bottom.
+        self.hold(store, pool, extent, extent.span().last().wrapping_add(1))
+    }
+
+    /// The lowest of what the owner held before the call, of the kind asked for, that it was not granted again yet.
+    fn repeat<S: Store>(&mut self, store: &mut S, pool: PoolId, host_bits: Option<u8>) -> Result<Option<Tenure>> {
+        if !self.met.contains_key(&pool) {
+            return Ok(None);
+        }
+        let mut place = self.next.get(&(pool, host_bits)).copied().or(Extent::new(0, host_bits));
+        while let Some(from) = place {
+            let held = store.held_from(pool, self.owner, from)?;
+            let Some(tenure) = held.filter(|tenure| tenure.extent.host_bits() == host_bits) else { break };
+            place = tenure.extent.next();
+            if self.was_held(pool, tenure) && !self.named.contains(&(pool, tenure.extent)) {
+                self.next.extend(place.map(|place| ((pool, host_bits), place)));
+                return Ok(Some(tenure));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Did the owner hold this before the call, in a pool where it then has it again?
+    fn was_held(&self, pool: PoolId, tenure: Tenure) -> bool {
+        self.met.get(&pool).is_some_and(|last| tenure.generation <= *last)
+    }
+
+    /// Where the strategy begins to look.
+    fn start<S: Store>(&mut self, store: &mut S, pool: &Pool) -> Result<u128> {
+        match pool.policy.strategy {
+            Strategy::Lowest => Ok(pool.prefix.span.first()),
+            // It moves with each grant of the call.
+            Strategy::Next => store.cursor(pool.id),
+            Strategy::Random => {
+                let free = store.usage(pool.id)?.free();
+                if free == 0 {
+                    return Err(Error::Exhausted);
+                }
+                let n = generator(self.random)?.random_range(0..free);
+                store.nth_free(pool.id, n)?.ok_or_else(|| Error::storage("fewer addresses are free than counted"))
+            }
+        }
+    }
+
+    /// Holds what is free; the strategy goes on at `cursor`, if it is one that goes on.
+    fn hold<S: Store>(&self, store: &mut S, pool: &Pool, extent: Extent, cursor: u128) -> Result<Tenure> {
+        let cursor = (pool.policy.strategy == Strategy::Next).then_some(cursor);
+        let generation = store.hold(pool.id, extent, self.owner, self.expires_ms, cursor)?;
+        Ok(Tenure { extent, expires_ms: self.expires_ms, generation })
+    }
+
+    /// Grants again what the owner has.
+    fn renew<S: Store>(&self, store: &mut S, pool: PoolId, tenure: Tenure) -> Result<Tenure> {
+        if tenure.expires_ms != self.expires_ms {
+            store.set_expiry(pool, tenure.extent, self.expires_ms)?;
+        }
+        Ok(tenure)
+    }
+}
+
+/// The lowest free address, or block, from an address on.
+fn seek<S: Store>(store: &mut S, pool: PoolId, host_bits: Option<u8>, from: u128) -> Result<Option<Extent>> {
+    match host_bits {
+        None => Ok(store.free_from(pool, from)?.map(Extent::address)),
+        Some(host_bits) => Ok(store.free_block(pool, host_bits, from)?.and_then(|first| Extent::new(first, Some(host_bits)))),
+    }
+}
+
+/// The generator, seeded by the operating system when it is first needed.
+fn generator(random: &mut Option<StdRng>) -> Result<&mut StdRng> {
+    let seeded = match random.take() {
+        Some(seeded) => seeded,
+        None => StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Storage(Box::new(error)))?,
+    };
+    Ok(random.insert(seeded))
+}

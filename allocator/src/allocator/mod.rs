@@ -1,0 +1,361 @@
+//! The rules of allocation, written once over any [`Store`]; here is what holds every call together.
+//!
+//! Every call is one transaction of the store, or a marked part of the one the caller opened, so a call that is refused or
+//! fails leaves everything as it was. All stored leases are live: the clock moves only in
+//! [`advance_to`](Allocator::advance_to), which ends what is over in the same transaction.
+//!
+//! The calls themselves are in `pools`, `allocate`, `release` and `look_up`.
+
+mod allocate;
+mod look_up;
+mod pools;
+mod release;
+
+use std::path::Path;
+
+use rand::rngs::StdRng;
+
+pub use allocate::{Grant, Granted, Request, Want};
+pub use look_up::{Cursor, Page};
+pub use pools::PoolInfo;
+pub use release::{Release, Released};
+
+use crate::audit::Difference;
+use crate::error::{Error, Result};
+use crate::memory::MemoryStore;
+use crate::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::{Access, Pool, Store};
+
+/// The latest time, in milliseconds: 2^53 - 1, the largest whole number that every JSON reader keeps exact.
+pub const MAX_MS: u64 = (1 << 53) - 1;
+
+/// The longest name of an owner, a pool or an address space, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// An allocator whose state lives as long as it does.
+pub type MemoryAllocator = Allocator<MemoryStore>;
+
+/// An allocator whose state lives in an SQLite file.
+pub type SqliteAllocator = Allocator<SqliteStore>;
+
+/// The caller's transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transaction {
+    /// Every call is its own.
+    None,
+    /// Calls belong to it; so many savepoints are set.
+    Open { savepoints: usize },
+    /// The store lost it to a failure; only ending it is left to do.
+    Lost,
+}
+
+/// A point of a transaction to go back to. Savepoints nest: going back to one, or forgetting it, forgets those set after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Savepoint {
+    /// How many were set before it.
+    depth: usize,
+    /// Tells the transactions of an allocator apart.
+    transaction: u64,
+}
+
+/// Hands out addresses of pools to owners and takes them back.
+///
+/// Names of owners and pools are 1 to 255 bytes of UTF-8 without NUL; every other character is ordinary data. A call with
+/// any other name is [`Error::Invalid`]. Any call on a store that fails may also answer [`Error::Busy`],
+/// [`Error::Storage`] or, if it writes outside a transaction, [`Error::UnknownOutcome`].
+///
+/// Dropping an allocator rolls back its open transaction.
+#[derive(Debug)]
+pub struct Allocator<S: Store> {
+    store: S,
+    transaction: Transaction,
+    /// How many transactions the caller has opened.
+    opened: u64,
+    /// Seeded when it is first needed.
+    random: Option<StdRng>,
+}
+
+impl Allocator<MemoryStore> {
+    /// An empty allocator in memory.
+    pub fn in_memory() -> Self {
+        Self::with_store(MemoryStore::default())
+    }
+}
+
+impl Allocator<SqliteStore> {
+    /// Opens or creates an SQLite file, with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Allocator::open_with`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, SqliteOptions::default())
+    }
+
+    /// Opens or creates an SQLite file. Several handles, in one process or many, may use one file at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for a file of a newer version, a database of something else, or a file that cannot have a
+    /// write-ahead log; [`Error::Storage`] if it cannot be read or written; [`Error::Busy`].
+    pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
+        SqliteStore::open(path.as_ref(), options).map(Self::with_store)
+    }
+}
+
+impl<S: Store> Allocator<S> {
+    /// An allocator over any store.
+    pub const fn with_store(store: S) -> Self {
+        Self { store, transaction: Transaction::None, opened: 0, random: None }
+    }
+
+    /// Opens a transaction: until it is committed or rolled back, all calls belong to it and see its changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if one is open.
+    pub fn begin(&mut self) -> Result<()> {
+        if self.transaction != Transaction::None {
+            return Err(Error::Invalid("a transaction is open already"));
+        }
+        self.store.begin(Access::Write)?;
+        self.opened = self.opened.wrapping_add(1);
+        self.transaction = Transaction::Open { savepoints: 0 };
+        Ok(())
+    }
+
+    /// Makes the changes of the open transaction last. It is over afterwards, also if this fails.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if none is open; [`Error::Storage`] if an earlier failure already undid it.
+    pub fn commit(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.transaction, Transaction::None) {
+            Transaction::None => Err(NO_TRANSACTION),
+            Transaction::Open { .. } => self.store.commit(),
+            Transaction::Lost => {
+                // The first failure has been reported; one of undoing would add nothing.
+                let _ = self.store.rollback();
+                Err(lost())
+            }
+        }
+    }
+
+    /// Undoes the changes of the open transaction. It is over afterwards: should this fail, the next call tries again
+    /// before it does anything else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if none is open.
+    pub fn rollback(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.transaction, Transaction::None) {
+            Transaction::None => Err(NO_TRANSACTION),
+            Transaction::Open { .. } | Transaction::Lost => self.store.rollback(),
+        }
+    }
+
+    /// Marks a point of the open transaction to go back to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if no transaction is open; [`Error::Storage`] if an earlier failure undid it.
+    pub fn savepoint(&mut self) -> Result<Savepoint> {
+        let depth = self.savepoints()?;
+        self.store.mark()?;
+        self.transaction = Transaction::Open { savepoints: depth.saturating_add(1) };
+        Ok(Savepoint { depth, transaction: self.opened })
+    }
+
+    /// Undoes what was changed since a savepoint. It can be gone back to again; those set after it are forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a savepoint that is forgotten or of another transaction.
+    pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.end_savepoints(savepoint, S::undo)?;
+        self.savepoint().map(|_| ())
+    }
+
+    /// Forgets a savepoint and those set after it, and keeps what was changed since.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a savepoint that is forgotten or of another transaction.
+    pub fn release_savepoint(&mut self, savepoint: Savepoint) -> Result<()> {
+        self.end_savepoints(savepoint, S::keep)
+    }
+
+    /// Ends a savepoint, and those set after it first.
+    fn end_savepoints(&mut self, savepoint: Savepoint, end: fn(&mut S) -> Result<()>) -> Result<()> {
+        let savepoints = self.savepoints()?;
+        if savepoint.transaction != self.opened || savepoint.depth >= savepoints {
+            return Err(Error::Invalid("there is no such savepoint"));
+        }
+        for _ in savepoint.depth..savepoints {
+            if let Err(error) = end(&mut self.store) {
+                // It is not known which of them are left.
+                self.transaction = Transaction::Lost;
+                return Err(error);
+            }
+        }
+        self.transaction = Transaction::Open { savepoints: savepoint.depth };
+        Ok(())
+    }
+
+    /// How many savepoints the open transaction has.
+    fn savepoints(&self) -> Result<usize> {
+        match self.transaction {
+            Transaction::None => Err(NO_TRANSACTION),
+            Transaction::Open { savepoints } => Ok(savepoints),
+            Transaction::Lost => Err(lost()),
+        }
+    }
+
+    /// The highest time the allocator was told, in milliseconds; 0 at first.
+    ///
+    /// # Errors
+    ///
+    /// None but those of every call.
+    pub fn now_ms(&mut self) -> Result<u64> {
+        self.read(S::now_ms)
+    }
+
+    /// Tells the time in milliseconds, and ends every lease and quarantine that is over by then: one lasts while now <
+    /// its end. A time that lies back is ignored. Returns the highest time so far, which the store keeps. O(k log n) in
+    /// what is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] inside a transaction and beyond [`MAX_MS`].
+    pub fn advance_to(&mut self, now_ms: u64) -> Result<u64> {
+        if self.transaction != Transaction::None {
+            return Err(Error::Invalid("time cannot pass inside a transaction"));
+        }
+        if now_ms > MAX_MS {
+            return Err(TOO_LATE);
+        }
+        self.write(|store| {
+            let before_ms = store.now_ms()?;
+            if now_ms <= before_ms {
+                return Ok(before_ms);
+            }
+            store.set_now_ms(now_ms)?;
+            release::end_what_is_over(store, now_ms)?;
+            Ok(now_ms)
+        })
+    }
+
+    /// Rolls back an open transaction, also if the rest fails, and returns to the empty state, at time 0.
+    ///
+    /// # Errors
+    ///
+    /// None but those of every call.
+    pub fn reset(&mut self) -> Result<()> {
+        self.transaction = Transaction::None;
+        self.store.clear()
+    }
+
+    /// Works out every index and count anew from the allocations, and names each difference from what is kept; none in a
+    /// sound state. O(n log n) in all that is stored.
+    ///
+    /// # Errors
+    ///
+    /// None but those of every call.
+    pub fn audit(&mut self) -> Result<Vec<Difference>> {
+        self.read(S::audit)
+    }
+
+    /// Runs a call that changes nothing.
+    fn read<T>(&mut self, call: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
+        match self.transaction {
+            Transaction::None => {
+                self.store.begin(Access::Read)?;
+                let answer = call(&mut self.store);
+                // There is nothing to undo, so a failure of ending it changes no answer.
+                let _ = self.store.rollback();
+                answer
+            }
+            Transaction::Open { .. } => {
+                let answer = call(&mut self.store);
+                self.notice_loss();
+                answer
+            }
+            Transaction::Lost => Err(lost()),
+        }
+    }
+
+    /// Runs a call all or nothing.
+    fn write<T>(&mut self, call: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
+        match self.transaction {
+            Transaction::None => {
+                self.store.begin(Access::Write)?;
+                let answer = call(&mut self.store);
+                if answer.is_ok() {
+                    self.store.commit()?;
+                } else {
+                    // Should undoing fail as well, the first cause is what the caller needs. The store tries again at
+                    // its next `begin`.
+                    let _ = self.store.rollback();
+                }
+                answer
+            }
+            Transaction::Open { .. } => {
+                let answer = self.write_marked(call);
+                self.notice_loss();
+                answer
+            }
+            Transaction::Lost => Err(lost()),
+        }
+    }
+
+    /// Runs a call all or nothing inside the caller's transaction.
+    fn write_marked<T>(&mut self, call: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
+        self.store.mark()?;
+        let answer = call(&mut self.store).and_then(|answer| self.store.keep().map(|()| answer));
+        if answer.is_err() && self.store.undo().is_err() {
+            // Half a call must not be committed.
+            self.transaction = Transaction::Lost;
+        }
+        answer
+    }
+
+    /// Remembers that the store has given up the caller's transaction: later calls must not slip out of it.
+    fn notice_loss(&mut self) {
+        if !self.store.in_transaction() {
+            self.transaction = Transaction::Lost;
+        }
+    }
+}
+
+const NO_TRANSACTION: Error = Error::Invalid("no transaction is open");
+const TOO_LATE: Error = Error::Invalid("a time passes 2^53-1 milliseconds");
+
+fn lost() -> Error {
+    Error::storage("an earlier failure ended the transaction")
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.as_bytes().contains(&0) {
+        return Err(Error::Invalid("a name must be 1 to 255 bytes without NUL"));
+    }
+    Ok(())
+}
+
+fn find_pool<S: Store>(store: &mut S, name: &str) -> Result<Pool> {
+    check_name(name)?;
+    store.find_pool(name)?.ok_or(Error::NotFound("there is no such pool"))
+}
+
+/// When something that starts now and lasts `ttl_ms` ends.
+fn end_of<S: Store>(store: &mut S, ttl_ms: u64) -> Result<u64> {
+    let end_ms = store.now_ms()?.checked_add(ttl_ms).ok_or(TOO_LATE)?;
+    if end_ms > MAX_MS { Err(TOO_LATE) } else { Ok(end_ms) }
+}
+
+/// When a lease that starts now ends.
+fn end_of_lease<S: Store>(store: &mut S, ttl_ms: u64) -> Result<u64> {
+    if ttl_ms == 0 {
+        return Err(Error::Invalid("a lease must last at least a millisecond"));
+    }
+    end_of(store, ttl_ms)
+}
