@@ -5,6 +5,7 @@
 //! [`source`](std::error::Error::source), for logs rather than for callers.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 /// The answer of a call.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -104,11 +105,33 @@ impl Error {
         }
     }
 
+    /// The same error for another caller; the cause is shared.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        let cause = || Box::new(SharedCause(error.clone()));
+        match **error {
+            Self::Invalid(text) => Self::Invalid(text),
+            Self::Exhausted => Self::Exhausted,
+            Self::Conflict(text) => Self::Conflict(text),
+            Self::NotFound(text) => Self::NotFound(text),
+            Self::NotOwner => Self::NotOwner,
+            Self::InUse => Self::InUse,
+            Self::Busy(_) => Self::Busy(cause()),
+            Self::Storage(_) => Self::Storage(cause()),
+            Self::UnknownOutcome(_) => Self::UnknownOutcome(cause()),
+            Self::Unsupported(text) => Self::Unsupported(text),
+        }
+    }
+
     /// A failure of the store that is told from others by a constant cause.
     pub(crate) fn storage(cause: &'static str) -> Self {
         Self::Storage(cause.into())
     }
 }
+
+/// A failure that several callers met.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct SharedCause(#[source] Arc<Error>);
 
 impl ErrorKind {
     /// The stable name of the kind, such as `not_found`.

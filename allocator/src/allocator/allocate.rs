@@ -230,7 +230,7 @@ impl Call<'_> {
 
     fn take_named<S: Store>(&mut self, store: &mut S, pool: &Pool, extent: Extent) -> Result<Tenure> {
         match store.obstacle(pool.id, extent)? {
-            Obstacle::None => self.hold(store, pool, extent, pool.cursor),
+            Obstacle::None => self.hold(store, pool.id, extent, None),
             Obstacle::Reserved => Err(Error::Invalid("the address is not allocatable")),
             Obstacle::Taken => match store.holder(pool.id, extent, self.owner)? {
                 Holder::Owner(tenure) if self.was_held(pool.id, tenure) && self.named.insert((pool.id, extent)) => {
@@ -254,7 +254,8 @@ impl Call<'_> {
         }
         let extent = found.ok_or(Error::Exhausted)?;
         // Behind the top of the address space comes its bottom.
-        self.hold(store, pool, extent, extent.span().last().wrapping_add(1))
+        let after = extent.span().last().wrapping_add(1);
+        self.hold(store, pool.id, extent, (pool.policy.strategy == Strategy::Next).then_some(after))
     }
 
     /// The lowest of what the owner held before the call, of the kind asked for, that it was not granted again yet.
@@ -297,10 +298,8 @@ impl Call<'_> {
         }
     }
 
-    /// Holds what is free; the strategy goes on at `cursor`, if it is one that goes on.
-    fn hold<S: Store>(&self, store: &mut S, pool: &Pool, extent: Extent, cursor: u128) -> Result<Tenure> {
-        let cursor = (pool.policy.strategy == Strategy::Next).then_some(cursor);
-        let generation = store.hold(pool.id, extent, self.owner, self.expires_ms, cursor)?;
+    fn hold<S: Store>(&self, store: &mut S, pool: PoolId, extent: Extent, cursor: Option<u128>) -> Result<Tenure> {
+        let generation = store.hold(pool, extent, self.owner, self.expires_ms, cursor)?;
         Ok(Tenure { extent, expires_ms: self.expires_ms, generation })
     }
 

@@ -45,6 +45,8 @@ enum Transaction {
     None,
     /// Calls belong to it; so many savepoints are set.
     Open { savepoints: usize },
+    /// The same, but it is of several callers, and none of them ends it.
+    Batch { savepoints: usize },
     /// The store lost it to a failure; only ending it is left to do.
     Lost,
 }
@@ -131,7 +133,7 @@ impl<S: Store> Allocator<S> {
     /// [`Error::Invalid`] if none is open; [`Error::Storage`] if an earlier failure already undid it.
     pub fn commit(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.transaction, Transaction::None) {
-            Transaction::None => Err(NO_TRANSACTION),
+            none @ (Transaction::None | Transaction::Batch { .. }) => self.without_transaction(none),
             Transaction::Open { .. } => self.store.commit(),
             Transaction::Lost => {
                 // The first failure has been reported; one of undoing would add nothing.
@@ -149,7 +151,7 @@ impl<S: Store> Allocator<S> {
     /// [`Error::Invalid`] if none is open.
     pub fn rollback(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.transaction, Transaction::None) {
-            Transaction::None => Err(NO_TRANSACTION),
+            none @ (Transaction::None | Transaction::Batch { .. }) => self.without_transaction(none),
             Transaction::Open { .. } | Transaction::Lost => self.store.rollback(),
         }
     }

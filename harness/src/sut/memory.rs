@@ -2,7 +2,8 @@
 
 use poolproof_allocator::{Allocator, MemoryAllocator};
 
-use super::{Failure, Sut, reference};
+use super::reference::{self, Variant};
+use super::{Failure, Sut};
 use crate::contract::Contract;
 use crate::operation::{Operation, Response};
 
@@ -10,13 +11,19 @@ use crate::operation::{Operation, Response};
 #[derive(Debug)]
 pub struct Memory {
     allocator: MemoryAllocator,
+    variant: Variant,
     contract: Contract,
 }
 
 impl Memory {
     /// An empty one.
     pub fn new() -> Memory {
-        Memory { allocator: Allocator::in_memory(), contract: reference::contract(false) }
+        Memory::with(Variant::default())
+    }
+
+    /// An empty one that is set up in some way.
+    pub fn with(variant: Variant) -> Memory {
+        Memory { allocator: Allocator::in_memory(), variant, contract: variant.contract(false) }
     }
 }
 
@@ -40,7 +47,7 @@ impl Sut for Memory {
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
-        Ok(reference::call(&mut self.allocator, operation))
+        Ok(reference::call(&mut self.allocator, self.variant, operation))
     }
 
     fn forget(&mut self) -> bool {

@@ -22,7 +22,7 @@ pub mod process;
 #[cfg(feature = "process")]
 pub mod protocol;
 #[cfg(feature = "reference")]
-mod reference;
+pub mod reference;
 pub mod spec;
 #[cfg(feature = "reference")]
 pub mod sqlite;

@@ -1,49 +1,111 @@
 //! The reference allocator behind the protocol's operations; shared by `memory` and `sqlite`.
 
-use std::net::IpAddr;
-
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    AddressRange, Allocator, Error, ErrorKind, PoolShape as Shape, PoolSpec, Request as Wanted, parse_address,
-    parse_prefix,
+    AddressRange, Allocator, Error, ErrorKind, Policy, PoolShape as Shape, PoolSpec, Repeat, Request as Wanted, Resource,
+    Strategy, parse_address, parse_prefix,
 };
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
+use super::Failure;
 use crate::address::Grant;
-use crate::contract::{Clock, Contract, Methods};
+use crate::contract::{Clock, Contract, Methods, Repeat as PromisedRepeat};
 use crate::operation::{
     Allocation, Answer, Kind, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
 };
 
-/// What the reference allocator promises.
-pub(super) fn contract(durable: bool) -> Contract {
-    Contract { methods: Methods::all(), clock: Clock::Virtual, durable, ..Contract::default() }
+/// How the reference allocator is set up: what of it the contract has a switch for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// How every pool hands out addresses.
+    pub policy: Policy,
+    /// Is each pool an address space of its own?
+    pub pools_overlap: bool,
+}
+
+/// The options of a variant, as they are written.
+pub const OPTIONS: &str = "strategy=lowest|next|random, repeat=another|same|conflict, pools=disjoint|overlapping";
+
+impl Variant {
+    /// Reads options, separated by commas, such as `repeat=same,strategy=random`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Unable`] for an option that there is not.
+    pub fn parse(options: &str) -> Result<Variant, Failure> {
+        let mut variant = Variant::default();
+        for option in options.split(',') {
+            match option {
+                "strategy=lowest" => variant.policy.strategy = Strategy::Lowest,
+                "strategy=next" => variant.policy.strategy = Strategy::Next,
+                "strategy=random" => variant.policy.strategy = Strategy::Random,
+                "repeat=another" => variant.policy.repeat = Repeat::Another,
+                "repeat=same" => variant.policy.repeat = Repeat::Same,
+                "repeat=conflict" => variant.policy.repeat = Repeat::Conflict,
+                "pools=disjoint" => variant.pools_overlap = false,
+                "pools=overlapping" => variant.pools_overlap = true,
+                other => {
+                    let message = format!("the reference allocator has no option `{other}`; it has {OPTIONS}");
+                    return Err(Failure::Unable(message));
+                }
+            }
+        }
+        Ok(variant)
+    }
+
+    /// What the reference allocator promises in this variant.
+    pub(super) fn contract(self, durable: bool) -> Contract {
+        Contract {
+            methods: Methods::all(),
+            clock: Clock::Virtual,
+            durable,
+            blocks: true,
+            repeat: match self.policy.repeat {
+                Repeat::Another => PromisedRepeat::Another,
+                Repeat::Same => PromisedRepeat::Same,
+                Repeat::Conflict => PromisedRepeat::Conflict,
+            },
+            unpredictable: self.policy.strategy == Strategy::Random,
+            disjoint_pools: !self.pools_overlap,
+            ..Contract::default()
+        }
+    }
+
+    fn space(self, pool: &str) -> String {
+        if self.pools_overlap { pool.to_owned() } else { String::new() }
+    }
 }
 
 /// One call on the allocator.
-pub(super) fn call<S: Store>(allocator: &mut Allocator<S>, operation: &Operation) -> Response {
-    answer(allocator, operation).map_err(|error| Refusal { kind: kind(error.kind()), message: error.text().into() })
+pub(super) fn call<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &Operation) -> Response {
+    let answer = answer(allocator, variant, operation);
+    answer.map_err(|error| Refusal { kind: kind(error.kind()), message: error.text().into() })
 }
 
-fn answer<S: Store>(allocator: &mut Allocator<S>, operation: &Operation) -> Result<Answer, Error> {
+fn answer<S: Store>(
+    allocator: &mut Allocator<S>,
+    variant: Variant,
+    operation: &Operation,
+) -> Result<Answer, Error> {
     let done = match operation {
         Operation::CreatePool { pool, prefix, shape } => {
-            let Shape { ranges, gateway, exclusions } = read_shape(shape)?;
-            allocator.create_pool(pool, &PoolSpec { prefix: parse_prefix(prefix)?, ranges, gateway, exclusions })
+            let Shape { ranges, gateway, exclusions, policy } = read_shape(variant, shape)?;
+            let (prefix, space) = (parse_prefix(prefix)?, variant.space(pool));
+            allocator.create_pool(pool, &PoolSpec { prefix, ranges, gateway, exclusions, space, policy })
         }
-        Operation::UpdatePool { pool, shape } => allocator.update_pool(pool, &read_shape(shape)?),
+        Operation::UpdatePool { pool, shape } => allocator.update_pool(pool, &read_shape(variant, shape)?),
         Operation::DeletePool { pool } => allocator.delete_pool(pool),
         Operation::Allocate { owner, requests, ttl_ms } => return allocate(allocator, owner, requests, *ttl_ms),
         Operation::Release { owner: None, .. } => return Err(Error::Invalid("the owner is missing")),
         Operation::Release { pool, address, owner: Some(owner) } => {
-            allocator.release(pool, read_address(address)?, owner)
+            allocator.release(pool, read_resource(address)?, owner)
         }
         Operation::ReleaseOwner { owner } => {
             let released = allocator.release_owner(owner)?.into_iter();
-            return Ok(Answer::Released(released.map(|one| (one.pool, Grant::Address(one.address))).collect()));
+            return Ok(Answer::Released(released.map(|one| (one.pool, grant(one.resource))).collect()));
         }
         Operation::Renew { pool, address, owner, ttl_ms } => {
-            let expires_ms = allocator.renew(pool, read_address(address)?, owner, *ttl_ms)?;
+            let expires_ms = allocator.renew(pool, read_resource(address)?, owner, *ttl_ms)?;
             return Ok(Answer::Renewed { expires_ms });
         }
         Operation::Begin => allocator.begin(),
@@ -71,45 +133,53 @@ fn allocate<S: Store>(
 ) -> Result<Answer, Error> {
     let mut wanted: SmallVec<[Wanted<'_>; 2]> = SmallVec::new();
     for request in requests {
-        let address = match &request.want {
-            Want::Any => None,
-            Want::Named(address) => Some(read_address(address)?),
-            Want::Block(_) => return Err(Error::Unsupported("there are no blocks")),
-        };
-        wanted.push(Wanted { pool: &request.pool, address });
+        wanted.push(match &request.want {
+            Want::Any => Wanted::any(&request.pool),
+            Want::Block(prefix_length) => Wanted::block(&request.pool, *prefix_length),
+            Want::Named(address) => match read_resource(address)? {
+                named @ Resource::Address(_) => Wanted::named(&request.pool, named),
+                // The allocator could; the protocol names addresses only.
+                Resource::Block(_) => return Err(Error::Invalid("a prefix is no address")),
+            },
+        });
     }
     let granted = allocator.allocate(owner, &wanted, ttl_ms)?;
-    let grants = match *granted.addresses {
-        [address] => smallvec![Grant::Address(address)],
-        ref several => several.iter().copied().map(Grant::Address).collect(),
-    };
+    let grants = granted.grants.iter().map(|one| grant(one.resource)).collect();
     Ok(Answer::Granted { grants, expires_ms: granted.expires_ms })
 }
 
 fn list<S: Store>(allocator: &mut Allocator<S>, pool: Option<&Text>) -> Result<Answer, Error> {
     let listed = allocator.list(pool.map(|pool| &**pool))?.into_iter().map(|one| Allocation {
         pool: one.pool,
-        address: Grant::Address(one.address),
+        address: grant(one.resource),
         owner: one.owner,
         expires_ms: one.expires_ms,
     });
     Ok(Answer::Listed(listed.collect()))
 }
 
-fn read_address(address: &Written) -> Result<IpAddr, Error> {
-    match address {
-        Written::Plain(Grant::Address(address)) => Ok(*address),
-        Written::Plain(Grant::Block(_)) => Err(Error::Invalid("a prefix is no address")),
-        Written::Odd(text) => parse_address(text),
+fn grant(resource: Resource) -> Grant {
+    match resource {
+        Resource::Address(address) => Grant::Address(address),
+        Resource::Block(prefix) => Grant::Block(prefix),
     }
 }
 
-fn read_shape(shape: &PoolShape) -> Result<Shape, Error> {
+fn read_resource(address: &Written) -> Result<Resource, Error> {
+    match address {
+        Written::Plain(Grant::Address(address)) => Ok(Resource::Address(*address)),
+        Written::Plain(Grant::Block(prefix)) => Ok(Resource::Block(*prefix)),
+        Written::Odd(text) => text.parse(),
+    }
+}
+
+fn read_shape(variant: Variant, shape: &PoolShape) -> Result<Shape, Error> {
     let range = |(first, last): &(Text, Text)| AddressRange::new(parse_address(first)?, parse_address(last)?);
     Ok(Shape {
         ranges: shape.ranges.iter().map(range).collect::<Result<_, _>>()?,
         gateway: shape.gateway.as_ref().map(|gateway| parse_address(gateway)).transpose()?,
         exclusions: shape.exclude.iter().map(|exclusion| exclusion.parse()).collect::<Result<_, _>>()?,
+        policy: variant.policy,
     })
 }
 

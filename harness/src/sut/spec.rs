@@ -9,29 +9,29 @@ use super::{Failure, Sut};
 
 /// A way to name a system.
 pub struct Form {
-    /// What comes before the colon; the whole text where there is none.
+    /// What comes before the colon and the question mark; the whole text where there is neither.
     pub name: &'static str,
     /// The form as shown in help texts.
     pub form: &'static str,
     /// One line on what it is.
     pub help: &'static str,
-    /// Starts it, given what comes after the colon.
+    /// Starts it, given what comes after the question mark, and after the colon.
     start: Start,
 }
 
-type Start = fn(Option<&str>) -> Result<Box<dyn Sut>, Failure>;
+type Start = fn(Option<&str>, Option<&str>) -> Result<Box<dyn Sut>, Failure>;
 
 /// Every way to name a system.
 pub const FORMS: &[Form] = &[
     #[cfg(feature = "reference")]
     Form {
         name: "sqlite",
-        form: "sqlite[:PATH]",
+        form: "sqlite[?OPTION,…][:PATH]",
         help: "the reference allocator on an SQLite file: a new one at PATH, or in a temporary directory",
         start: sqlite,
     },
     #[cfg(feature = "reference")]
-    Form { name: "memory", form: "memory", help: "the reference allocator in memory", start: memory },
+    Form { name: "memory", form: "memory[?OPTION,…]", help: "the reference allocator in memory", start: memory },
     #[cfg(feature = "process")]
     Form {
         name: "stdio",
@@ -54,8 +54,12 @@ pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
         Some((name, rest)) => (name, Some(rest)),
         None => (text, None),
     };
+    let (name, options) = match name.split_once('?') {
+        Some((name, options)) => (name, Some(options)),
+        None => (name, None),
+    };
     match FORMS.iter().find(|form| form.name == name) {
-        Some(form) => (form.start)(rest),
+        Some(form) => (form.start)(options, rest),
         None if name == "mutant" => Err(Failure::Unable("mutants are not there yet".to_owned())),
         None => {
             let forms: Vec<&str> = FORMS.iter().map(|form| form.form).collect();
@@ -65,25 +69,38 @@ pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
 }
 
 #[cfg(feature = "reference")]
-fn memory(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+fn memory(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
     match rest {
-        None => Ok(Box::new(super::memory::Memory::new())),
-        Some(_) => Err(Failure::Unable("`memory` takes nothing after it".to_owned())),
+        None => Ok(Box::new(super::memory::Memory::with(variant(options)?))),
+        Some(_) => Err(Failure::Unable("`memory` takes no colon; options come after a question mark".to_owned())),
     }
 }
 
 #[cfg(feature = "reference")]
-fn sqlite(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+fn sqlite(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
     use super::sqlite::Sqlite;
+    let variant = variant(options)?;
     Ok(Box::new(match rest {
-        None => Sqlite::temporary()?,
+        None => Sqlite::temporary_with(variant)?,
         Some("") => return Err(Failure::Unable("`sqlite:` needs a path after it".to_owned())),
-        Some(path) => Sqlite::at(path.as_ref())?,
+        Some(path) => Sqlite::at(path.as_ref(), variant)?,
     }))
 }
 
+#[cfg(feature = "reference")]
+fn variant(options: Option<&str>) -> Result<super::reference::Variant, Failure> {
+    options.map_or(Ok(super::reference::Variant::default()), super::reference::Variant::parse)
+}
+
+/// Most systems have no options.
 #[cfg(feature = "process")]
-fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+fn refuse_options(name: &str, options: Option<&str>) -> Result<(), Failure> {
+    options.map_or(Ok(()), |options| Err(Failure::Unable(format!("`{name}` has no options, such as `{options}`"))))
+}
+
+#[cfg(feature = "process")]
+fn stdio(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    refuse_options("stdio", options)?;
     let words = shell_words::split(rest.unwrap_or_default())
         .map_err(|error| Failure::Unable(format!("the command after `stdio:` cannot be split into words: {error}")))?;
     if words.is_empty() {
@@ -98,7 +115,8 @@ fn stdio(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
 }
 
 #[cfg(feature = "process")]
-fn cni(rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+fn cni(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    refuse_options("cni", options)?;
     match rest {
         None | Some("") => {
             Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned()))

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use poolproof_allocator::{Allocator, SqliteAllocator};
 use tempfile::TempDir;
 
-use super::{Failure, Sut, reference};
+use super::reference::{self, Variant};
+use super::{Failure, Sut};
 use crate::contract::Contract;
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
@@ -22,6 +23,7 @@ const LOG_INDEX: &str = "-shm";
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
+    variant: Variant,
     contract: Contract,
     /// Closed only for a moment, while it starts again.
     allocator: Option<SqliteAllocator>,
@@ -36,11 +38,20 @@ impl Sqlite {
     ///
     /// When the directory or the file cannot be made.
     pub fn temporary() -> Result<Sqlite, Failure> {
+        Sqlite::temporary_with(Variant::default())
+    }
+
+    /// A file in a fresh temporary directory, for an allocator that is set up in some way.
+    ///
+    /// # Errors
+    ///
+    /// When the directory or the file cannot be made.
+    pub fn temporary_with(variant: Variant) -> Result<Sqlite, Failure> {
         let folder = TempDir::with_prefix("poolproof-").map_err(|error| {
             Failure::Unable(format!("cannot make a temporary directory: {error}; TMPDIR names another place"))
         })?;
         let path = folder.path().join("allocator.db");
-        Sqlite::open(path, Some(folder))
+        Sqlite::open(path, Some(folder), variant)
     }
 
     /// A new file that stays. Scenarios wipe it, so it must not exist yet.
@@ -48,17 +59,17 @@ impl Sqlite {
     /// # Errors
     ///
     /// When it exists or cannot be made.
-    pub fn at(path: &Path) -> Result<Sqlite, Failure> {
+    pub fn at(path: &Path, variant: Variant) -> Result<Sqlite, Failure> {
         if path.exists() {
             let message = format!("{} exists; every scenario would wipe it, so name a new file", path.display());
             return Err(Failure::Unable(message));
         }
-        Sqlite::open(path.to_owned(), None)
+        Sqlite::open(path.to_owned(), None, variant)
     }
 
-    fn open(path: PathBuf, folder: Option<TempDir>) -> Result<Sqlite, Failure> {
+    fn open(path: PathBuf, folder: Option<TempDir>, variant: Variant) -> Result<Sqlite, Failure> {
         let allocator = Allocator::open(&path).map_err(|error| Failure::Unable(describe(&path, &error)))?;
-        Ok(Sqlite { path, contract: reference::contract(true), allocator: Some(allocator), folder })
+        Ok(Sqlite { path, variant, contract: variant.contract(true), allocator: Some(allocator), folder })
     }
 
     fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
@@ -99,7 +110,8 @@ impl Sut for Sqlite {
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
-        Ok(reference::call(self.start()?, operation))
+        let variant = self.variant;
+        Ok(reference::call(self.start()?, variant, operation))
     }
 
     fn restart(&mut self) -> Result<(), Failure> {

@@ -1,0 +1,262 @@
+//! What the memory store costs, beside the least that anyone could do: a bare hierarchical bitmap with a hash map of owners.
+//!
+//! Each figure is a ratio of medians of blocks that run in turn in this process, so that a machine that slows down slows
+//! both sides. Bytes are what the program's allocator was asked for.
+
+use std::alloc::System;
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use poolproof_allocator::{
+    Allocator, ErrorKind, MemoryAllocator, Policy, PoolSpec, Request, Resource, Strategy, parse_prefix,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Blocks of each side.
+const BLOCKS: usize = 15;
+/// Pairs of calls a block.
+const PAIRS: u32 = 100_000;
+
+fn main() {
+    // `cargo test` runs benches too, with `--test`; a figure from an unoptimised build is none.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    println!("memory: medians of {BLOCKS} blocks of {PAIRS} pairs, in turn");
+    for held in [1_000, 1_000_000] {
+        against_floor(held);
+    }
+    full_pool();
+    families();
+    bytes();
+}
+
+/// Allocate and release, against the floor, with so many held by as many owners.
+fn against_floor(held: u32) {
+    let mut ours = Pool::filled("10.0.0.0/8", Policy::default(), held);
+    let mut floor = Floor::filled(held);
+    let names: Vec<String> = (0..held).map(owner).collect();
+    let mut draw = Draw(1);
+    let (ours_ns, floor_ns) = in_turn(
+        || {
+            let picked = draw.below(held);
+            ours.release(picked);
+            ours.allocate(picked);
+        },
+        {
+            let mut draw = Draw(1);
+            move || {
+                let picked = draw.below(held);
+                let name = &names[picked as usize];
+                floor.release(floor.base + picked, name);
+                black_box(floor.allocate(name));
+            }
+        },
+    );
+    report(&format!("pair at {held} held, bitmap and hash map"), ours_ns, floor_ns, 2.5);
+}
+
+/// A refusal by a full /8, against a grant in it.
+fn full_pool() {
+    let capacity = (1 << 24) - 2;
+    let mut full = Allocator::in_memory();
+    full.create_pool("p0", &PoolSpec::new(parse_prefix("10.0.0.0/8").unwrap())).unwrap();
+    for _ in 0..capacity / 1000 + 1 {
+        let left = full.usage("p0").unwrap().free().min(1000) as u32;
+        full.allocate("filler", &[Request::several("p0", left)], None).unwrap();
+    }
+    let mut roomy = Pool::filled("11.0.0.0/8", Policy::default(), 1_000_000);
+    let (refusal_ns, grant_ns) = in_turn(
+        || {
+            let refused = full.allocate("late", &[Request::any("p0")], None).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Exhausted);
+        },
+        || {
+            roomy.release(7);
+            roomy.allocate(7);
+        },
+    );
+    report("refusal on a full /8, half a pair at 1000000 held", refusal_ns, grant_ns / 2.0, 1.0);
+}
+
+/// Random choice in an IPv6 /64 against an IPv4 /8, and the lowest in both.
+fn families() {
+    for (strategy, name) in [(Strategy::Random, "random"), (Strategy::Lowest, "lowest")] {
+        let policy = Policy { strategy, ..Policy::default() };
+        let mut six = Pool::filled("fd00::/64", policy, 100_000);
+        let mut four = Pool::filled("10.0.0.0/8", policy, 100_000);
+        let (mut six_draw, mut four_draw) = (Draw(1), Draw(1));
+        let (six_ns, four_ns) = in_turn(
+            || {
+                let picked = six_draw.below(100_000);
+                six.release(picked);
+                six.allocate(picked);
+            },
+            || {
+                let picked = four_draw.below(100_000);
+                four.release(picked);
+                four.allocate(picked);
+            },
+        );
+        report(&format!("{name} pair at 100000 held, IPv6 /64 and IPv4 /8"), six_ns, four_ns, 2.0);
+    }
+}
+
+/// Bytes an allocation beyond its owner's name, in the two extremes: side by side, and scattered over a /64.
+fn bytes() {
+    for (prefix, strategy, name) in
+        [("10.0.0.0/8", Strategy::Lowest, "IPv4, ascending"), ("fd00::/64", Strategy::Random, "IPv6 /64, random")]
+    {
+        for held in [100_000, 1_000_000] {
+            let names: usize = (0..held).map(|number| owner(number).len()).sum();
+            let before = COUNTED.stats();
+            let policy = Policy { strategy, ..Policy::default() };
+            let mut allocator = Allocator::in_memory();
+            allocator.create_pool("p0", &PoolSpec::new(parse_prefix(prefix).unwrap()).with_policy(policy)).unwrap();
+            for number in 0..held {
+                allocator.allocate(&owner(number), &[Request::any("p0")], None).unwrap();
+            }
+            let after = COUNTED.stats();
+            let live = (after.bytes_allocated - before.bytes_allocated) as i64
+                - (after.bytes_deallocated - before.bytes_deallocated) as i64
+                + (after.bytes_reallocated - before.bytes_reallocated) as i64;
+            let each = (live - names as i64) as f64 / f64::from(held);
+            println!("{name}: {each:.1} bytes an allocation and owner at {held} held, names not counted (at most 64)");
+            drop(allocator);
+        }
+    }
+}
+
+fn report(name: &str, ours_ns: f64, other_ns: f64, most: f64) {
+    println!("{name}: ratio {:.2} (at most {most}); {ours_ns:.0} ns and {other_ns:.0} ns", ours_ns / other_ns);
+}
+
+/// The medians of both, in nanoseconds a step, run in turn.
+fn in_turn(mut one: impl FnMut(), mut other: impl FnMut()) -> (f64, f64) {
+    let mut times = (Vec::new(), Vec::new());
+    // The first block of each warms it up.
+    for block in 0..=BLOCKS {
+        let (first, second) = (time(&mut one), time(&mut other));
+        if block > 0 {
+            times.0.push(first);
+            times.1.push(second);
+        }
+    }
+    (median(times.0), median(times.1))
+}
+
+fn time(step: &mut impl FnMut()) -> f64 {
+    let started = Instant::now();
+    (0..PAIRS).for_each(|_| step());
+    started.elapsed().as_nanos() as f64 / f64::from(PAIRS)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn owner(number: u32) -> String {
+    format!("owner-{number:07}")
+}
+
+/// The same numbers for both sides (xorshift).
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: u32) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % u64::from(bound)) as u32
+    }
+}
+
+/// Our allocator with one pool, and what each owner holds.
+struct Pool {
+    allocator: MemoryAllocator,
+    names: Vec<String>,
+    held: Vec<IpAddr>,
+}
+
+impl Pool {
+    fn filled(prefix: &str, policy: Policy, count: u32) -> Pool {
+        let mut allocator = Allocator::in_memory();
+        allocator.create_pool("p0", &PoolSpec::new(parse_prefix(prefix).unwrap()).with_policy(policy)).unwrap();
+        let names: Vec<String> = (0..count).map(owner).collect();
+        let mut grant = |name: &String| allocator.allocate(name, &[Request::any("p0")], None).unwrap().address().unwrap();
+        let held = names.iter().map(&mut grant).collect();
+        Pool { allocator, names, held }
+    }
+
+    fn release(&mut self, picked: u32) {
+        let picked = picked as usize;
+        self.allocator.release("p0", Resource::Address(self.held[picked]), &self.names[picked]).unwrap();
+    }
+
+    fn allocate(&mut self, picked: u32) {
+        let picked = picked as usize;
+        let granted = self.allocator.allocate(&self.names[picked], &[Request::any("p0")], None).unwrap();
+        self.held[picked] = granted.address().unwrap();
+    }
+}
+
+/// The floor: one bit an address, each level the words of the one below that are full, and who holds what.
+struct Floor {
+    base: u32,
+    levels: Vec<Vec<u64>>,
+    owners: HashMap<u32, Box<str>>,
+}
+
+impl Floor {
+    fn filled(count: u32) -> Floor {
+        let mut levels = vec![vec![0; 1 << 18]];
+        while levels[levels.len() - 1].len() > 1 {
+            levels.push(vec![0; levels[levels.len() - 1].len().div_ceil(64)]);
+        }
+        let base = 10 << 24;
+        let mut floor = Floor { base, levels, owners: HashMap::new() };
+        (0..count).for_each(|number| drop(black_box(floor.allocate(&owner(number)))));
+        floor
+    }
+
+    fn allocate(&mut self, owner: &str) -> Option<u32> {
+        let mut index = 0;
+        for level in self.levels.iter().rev() {
+            let word = *level.get(index)?;
+            if word == u64::MAX {
+                return None;
+            }
+            index = index * 64 + word.trailing_ones() as usize;
+        }
+        let mut place = index;
+        for level in &mut self.levels {
+            level[place / 64] |= 1 << (place % 64);
+            if level[place / 64] != u64::MAX {
+                break;
+            }
+            place /= 64;
+        }
+        let address = self.base + index as u32;
+        self.owners.insert(address, owner.into());
+        Some(address)
+    }
+
+    fn release(&mut self, address: u32, owner: &str) -> bool {
+        if self.owners.get(&address).is_none_or(|held| **held != *owner) {
+            return false;
+        }
+        self.owners.remove(&address);
+        let mut place = (address - self.base) as usize;
+        for level in &mut self.levels {
+            level[place / 64] &= !(1 << (place % 64));
+            place /= 64;
+        }
+        true
+    }
+}
