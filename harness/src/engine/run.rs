@@ -271,9 +271,9 @@ impl Pass<'_> {
             }
         }
         self.at = scenario.steps.len();
-        self.audit()?;
+        self.audit(scenario)?;
         guarded(&self.runner.watchdog, || self.sut.finish())??;
-        self.audit_reset()
+        self.audit_reset(scenario)
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -537,8 +537,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// A last look at the whole state, where the system can show it.
-    fn audit(&mut self) -> Result<(), Stop> {
+    /// A last look at the whole state, where the system can show it: at the pools that there are, and at those that there
+    /// once were, or never should have been.
+    fn audit(&mut self, scenario: &Scenario) -> Result<(), Stop> {
         let contract = self.runner.model.contract();
         if self.runner.model.is_uncertain() {
             return Ok(());
@@ -549,13 +550,17 @@ impl Pass<'_> {
         }
         if has_usage {
             let pools: Vec<Text> = self.runner.model.pools().cloned().collect();
-            pools.into_iter().try_for_each(|pool| self.call(&Operation::Usage { pool }).map(|_| ()))?;
+            let mut gone: Vec<Text> = scenario.steps.iter().filter_map(created).cloned().collect();
+            gone.retain(|name| self.runner.model.pool(name).is_none());
+            gone.sort_unstable();
+            gone.dedup();
+            pools.into_iter().chain(gone).try_for_each(|pool| self.call(&Operation::Usage { pool }).map(|_| ()))?;
         }
         Ok(())
     }
 
-    /// A reset leads back to the empty state.
-    fn audit_reset(&mut self) -> Result<(), Stop> {
+    /// A reset leads back to the empty state, on disk as well.
+    fn audit_reset(&mut self, scenario: &Scenario) -> Result<(), Stop> {
         let model = &mut self.runner.model;
         let is_due = self.runner.runs.is_multiple_of(self.runner.reset_audit_period);
         if !is_due || !model.contract().has(Method::List) || model.pools().next().is_none() {
@@ -563,6 +568,10 @@ impl Pass<'_> {
         }
         model.reset();
         guarded(&self.runner.watchdog, || self.sut.reset())??;
+        // Starts may be slow, so only scenarios that have them anyway get another one.
+        if scenario.steps.iter().any(|step| matches!(step, Step::Restart | Step::Crash)) {
+            self.start_again(true)?;
+        }
         let listed = self.call(&Operation::List { pool: None });
         listed.map(|_| ()).map_err(|stop| match stop {
             Stop::Found(violation) => {
@@ -570,6 +579,14 @@ impl Pass<'_> {
             }
             failed => failed,
         })
+    }
+}
+
+/// The name of the pool that a step makes, if it does.
+fn created(step: &Step) -> Option<&Text> {
+    match step {
+        Step::Call(Operation::CreatePool { pool, .. }) => Some(pool),
+        _ => None,
     }
 }
 

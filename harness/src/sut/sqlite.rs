@@ -57,7 +57,11 @@ impl Sqlite {
     }
 
     fn open(path: PathBuf, folder: Option<TempDir>) -> Result<Sqlite, Failure> {
-        let allocator = Allocator::open(&path).map_err(|error| Failure::Unable(describe(&path, &error)))?;
+        let allocator = Allocator::open(&path).map_err(|error| {
+            // What was not there before stays away; there is nothing in it.
+            let _ = fs::remove_file(&path);
+            Failure::Unable(describe(&path, &error))
+        })?;
         Ok(Sqlite { path, contract: reference::contract(true), allocator: Some(allocator), folder })
     }
 
