@@ -115,6 +115,12 @@ fn demand_writable(path: &Path, option: &str) -> Result<()> {
 /// Can files be written into this folder, or could they if it were made? Asked before a long
 /// campaign, not after.
 fn probe(folder: &Path, option: &str) -> Result<()> {
+    if folder.is_symlink() && !folder.exists() {
+        bail!(
+            "cannot write into {}: it is a link that leads nowhere; name another place with {option}",
+            folder.display()
+        );
+    }
     let found = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     let advice = || format!("cannot write into {}; name another place with {option}", found.display());
     tempfile::tempfile_in(found).map(|_| ()).with_context(advice)
