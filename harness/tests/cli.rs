@@ -6,10 +6,11 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Ended, Home, await_until, has_python, server};
+use common::{Ended, Home, await_until, has_python, server, server_words};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -152,6 +153,34 @@ fn junit_tells_the_same() {
     assert_eq!((ended.code, failures(&read().unwrap())), (Some(1), 1));
     let xml = fs::read_to_string(home.work().join("junit.xml")).unwrap();
     assert!(xml.contains("<failure message=") && xml.contains("poolproof replay"), "{xml}");
+}
+
+/// Neither a session of its own nor an empty environment saves a child of the system.
+#[test]
+fn what_a_system_leaves_running_is_ended() {
+    if !has_python() {
+        return;
+    }
+    let home = Home::new();
+    let started = home.work().join("started");
+    home.write(
+        "daemon.py",
+        format!(
+            "import os, runpy, subprocess\n\
+             child = subprocess.Popen(['sleep', '3600'], start_new_session=True, env={{}})\n\
+             open({started:?}, 'a').write('%d\\n' % child.pid)\n\
+             runpy.run_path({:?}, run_name='__main__')\n",
+            server_words("minimal.py", &[])[1],
+        ),
+    );
+    let ended = home.poolproof(&["check", "--sut", "stdio:python3 daemon.py", "--runs", "20"]);
+    assert!(matches!(ended.code, Some(0 | 3)), "{}{}", ended.stdout, ended.stderr);
+    let children = fs::read_to_string(&started).unwrap();
+    assert!(children.lines().count() >= 2, "{children}");
+    for child in children.lines() {
+        await_until("a child lives on", || !Path::new("/proc").join(child).exists());
+    }
+    home.assert_clean();
 }
 
 /// A link stays a link: the report goes where it points, and other names of that place see it.
@@ -521,7 +550,8 @@ fn signals_end_a_campaign() {
         let home = Home::new();
         let child = home.start(&["check", "--time", "60s", "--sut", sut, "--format", "json"]);
         home.await_system();
-        std::thread::sleep(Duration::from_millis(500));
+        // Long enough for a few scenarios on a busy machine.
+        std::thread::sleep(Duration::from_millis(2_000));
         let (ended, report) = interrupted(&home, child, signal);
         assert_eq!(report["violations"], Value::Array(Vec::new()), "{report}");
         let is_hanging = sut.contains("hangs");

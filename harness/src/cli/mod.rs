@@ -21,7 +21,7 @@ use poolproof::engine::HangReporter;
 use poolproof::interrupt;
 use poolproof::property::Verdict;
 use poolproof::report::{Report, human, json, junit};
-use poolproof::sut::{Failure, Sut, spec};
+use poolproof::sut::{Failure, Sut, orphans, spec};
 
 /// The exit code for what cannot be run.
 const CANNOT_RUN: u8 = 2;
@@ -32,7 +32,9 @@ const MOST_LINKS: usize = 40;
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    orphans::adopt();
     let done = catch_signals().and_then(|()| run(arguments));
+    orphans::end_all();
     match done {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
         Err(error) => {
@@ -63,16 +65,7 @@ fn catch_signals() -> Result<()> {
 /// Starts the system, or tells why not. A system that misbehaves while it starts is a finding.
 fn start(common: &Common) -> Result<Result<Box<dyn Sut>, Report>> {
     if let Some(path) = &common.junit {
-        let path = target(path);
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            bail!(
-                "cannot write {}: there is no folder {}; make it, or name another file",
-                path.display(),
-                folder.display()
-            );
-        }
-        probe(folder, "--junit")?;
+        demand_writable(path, "--junit")?;
     }
     match spec::start(&common.sut) {
         Ok(sut) => Ok(Ok(sut)),
@@ -88,16 +81,46 @@ fn publish(report: &Report, common: &Common) -> Result<Verdict> {
         Format::Human => print(&human::render(report))?,
         Format::Json => print(&format!("{}\n", json::render(report)))?,
     }
-    if let Some(path) = &common.junit {
-        let xml = junit::render(report).context("cannot write the report as JUnit's XML")?;
-        write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))?;
+    match write_junit(report, common) {
+        // What was found is the news, not the file.
+        Err(error) if report.verdict == Verdict::Violated => {
+            let _ = writeln!(io::stderr(), "poolproof: {error:#}");
+        }
+        written => written?,
     }
     Ok(report.verdict)
+}
+
+fn write_junit(report: &Report, common: &Common) -> Result<()> {
+    let Some(path) = &common.junit else { return Ok(()) };
+    let xml = junit::render(report).context("cannot write the report as JUnit's XML")?;
+    write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Can this file be written? Asked before a long campaign, not after.
+fn demand_writable(path: &Path, option: &str) -> Result<()> {
+    let path = target(path);
+    if path.is_dir() {
+        bail!("cannot write {}: it is a folder; name a file with {option}", path.display());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        let folder = folder.display();
+        bail!("cannot write {}: there is no folder {folder}; make it, or name another file", path.display());
+    }
+    // What is there and no file, such as a device, is written to as it is.
+    if fs::metadata(&path).is_ok_and(|found| !found.is_file()) { Ok(()) } else { probe(folder, option) }
 }
 
 /// Can files be written into this folder, or could they if it were made? Asked before a long
 /// campaign, not after.
 fn probe(folder: &Path, option: &str) -> Result<()> {
+    if folder.is_symlink() && !folder.exists() {
+        bail!(
+            "cannot write into {}: it is a link that leads nowhere; name another place with {option}",
+            folder.display()
+        );
+    }
     let found = folder.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
     let advice = || format!("cannot write into {}; name another place with {option}", found.display());
     tempfile::tempfile_in(found).map(|_| ()).with_context(advice)

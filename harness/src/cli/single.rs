@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::{Common, Explain, Format, Shrink};
-use super::{hang_reporter, print, publish, start, write_whole};
+use super::{demand_writable, hang_reporter, print, publish, start, target, write_whole};
 use poolproof::engine::counterexample::commented;
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::minimise::{Minimal, Minimiser, Patience};
@@ -16,12 +16,20 @@ use poolproof::engine::run::{Judged, Runner, Watch};
 use poolproof::engine::watchdog::OnHang;
 use poolproof::operation::{Answer, Response};
 use poolproof::property::Verdict;
+use poolproof::report::human::printable;
 use poolproof::report::{Report, Reported};
 use poolproof::scenario::Scenario;
+use poolproof::sut::Failure;
 
 pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     let common = &arguments.common;
     let entry = read_one(&arguments.file).map_err(|failure| anyhow!("{failure}"))?;
+    if let Some(output) = &arguments.output {
+        demand_writable(output, "--output")?;
+        if common.junit.as_ref().is_some_and(|junit| target(junit) == target(output)) {
+            bail!("--output and --junit name the same file, {}; name two", output.display());
+        }
+    }
     let mut sut = match start(common)? {
         Ok(sut) => sut,
         Err(report) => return publish(&report, common),
@@ -31,7 +39,11 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     let on_hang_here = on_hang(common, Some(&entry.path));
     let examiner = Examiner::thorough(sut.as_ref()).watched(sut.as_ref(), on_hang_here);
     let mut examiner = examiner.map_err(|failure| anyhow!("{failure}"))?;
-    let run = examiner.examine(sut.as_mut(), &entry.scenario).map_err(|failure| anyhow!("{failure}"))?;
+    let run = match examiner.examine(sut.as_mut(), &entry.scenario) {
+        Ok(run) => run,
+        Err(Failure::Interrupted) => return publish(&interrupted(report), common),
+        Err(failure) => return Err(anyhow!("{failure}")),
+    };
     report.scenarios = 1;
     report.operations = run.operations;
     report.coverage = examiner.runner.model.coverage.clone();
@@ -73,7 +85,16 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
     let mut runner = runner.map_err(|failure| anyhow!("{failure}"))?;
     let mut lines = Lines { scenario: &entry.scenario, text: String::new(), shown: None };
     let started = Instant::now();
-    let run = runner.run(sut.as_mut(), &entry.scenario, &mut lines).map_err(|failure| anyhow!("{failure}"))?;
+    let run = match runner.run(sut.as_mut(), &entry.scenario, &mut lines) {
+        Ok(run) => run,
+        Err(Failure::Interrupted) => {
+            if common.format == Format::Human {
+                print(&lines.text)?;
+            }
+            return publish(&interrupted(report), common);
+        }
+        Err(failure) => return Err(anyhow!("{failure}")),
+    };
     report.scenarios = 1;
     report.operations = run.operations;
     report.skipped = run.skipped;
@@ -81,7 +102,7 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
     report.coverage = runner.model.coverage.clone();
     if let Some(finding) = run.finding {
         lines.head(finding.step);
-        lines.line("violated", &finding.violation.to_string());
+        lines.line("violated", &printable(&finding.violation.to_string()));
         let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut.as_ref());
         report.add(Reported::new(as_written, 1, Some(&entry.path), &common.sut));
     } else if run.operations == 0 {
@@ -92,6 +113,14 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
         print(&lines.text)?;
     }
     publish(&report, common)
+}
+
+/// The report of a run that the user has ended.
+fn interrupted(mut report: Report) -> Report {
+    report.is_interrupted = true;
+    report.missing.push("the scenario was not run to its end".to_owned());
+    report.settle();
+    report
 }
 
 /// Reports a call into this process that does not come back; `path` is the scenario's file.

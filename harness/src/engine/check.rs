@@ -55,7 +55,10 @@ pub struct Options {
 ///
 /// What the harness itself could not do; never what the system does wrong.
 pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -> Result<Report, Failure> {
-    let generator = Generator::new(sut.contract()).with_max_steps(options.max_steps);
+    let mut generator = Generator::new(sut.contract()).with_max_steps(options.max_steps);
+    if sut.restarts_slowly() {
+        generator = generator.with_rare_restarts();
+    }
     let mut tour = tour(sut.contract()).into_iter();
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
@@ -128,14 +131,20 @@ fn follow_up(
     };
     campaign.announce(&format!("{violation}; {place}; shrinking"));
     let minimiser = Minimiser {
-        patience: Patience::with(sut.contract()),
+        patience: Patience::with(sut.contract()).within(options.budget),
         counts: &|property| counts(options, &campaign.report, property),
         is_late: found.is_late,
         on_hang: on_hang(options, reporter),
     };
     let minimal = minimiser.minimise(sut, found.minimal)?;
     let saved = file.write(&minimal.scenario, &minimal.violation);
+    let is_reproducible = minimal.is_reproducible;
     let reported = Reported::new(minimal, campaign.report.scenarios, file.path(), &options.sut);
+    // Where the file is not there, or does not show it by itself, the same campaign does.
+    let reported = match (&saved, is_reproducible) {
+        (Ok(()), true) => reported,
+        _ => reported.shown_by_campaign(options.seed, options.max_steps),
+    };
     Ok(match saved {
         Ok(()) => reported,
         Err(error) => reported.unsaved(&options.save, &error),

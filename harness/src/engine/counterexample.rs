@@ -42,8 +42,12 @@ impl CounterexampleFile {
         fs::create_dir_all(&self.folder)?;
         let path = self.folder.join(format!("{}-{}.{EXTENSION}", violation.property, self.origin));
         let partial = path.with_extension("partial");
-        fs::write(&partial, commented(scenario, violation))?;
-        fs::rename(&partial, &path)?;
+        let written = fs::write(&partial, commented(scenario, violation)).and_then(|()| fs::rename(&partial, &path));
+        if let Err(error) = written {
+            // Half a file helps nobody, and the first failure is the one to tell.
+            let _ = fs::remove_file(&partial);
+            return Err(error);
+        }
         // Shrinking may have found another property broken, and the name says which.
         if let Some(former) = self.path.replace(path).filter(|former| Some(former) != self.path.as_ref()) {
             fs::remove_file(former)?;

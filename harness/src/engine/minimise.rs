@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::check::Budget;
 use super::examine::Examiner;
 use super::watchdog::OnHang;
 use crate::contract::{Clock, Contract};
@@ -25,6 +26,9 @@ const CHANCE_TIMES: u32 = 4;
 /// clear as usual: at the border it would fail here and not there.
 const MARGIN: u32 = 2;
 
+/// However long a campaign lasts, a counterexample is shrunk no longer than this.
+const LONGEST_SHRINKING: Duration = Duration::from_secs(5 * 60);
+
 /// A small scenario that fails, and how.
 #[derive(Clone, Debug)]
 pub struct Minimal {
@@ -38,12 +42,21 @@ pub struct Minimal {
     pub executions: u64,
     /// Why it was stopped before the fix-point, if it was.
     pub cut_short: Option<String>,
+    /// Does a fresh instance of the system show it with these steps alone, as far as was tried?
+    pub is_reproducible: bool,
 }
 
 impl Minimal {
     /// A scenario as it was found, or written.
     pub fn of(scenario: Scenario, violation: Violation, sut: &dyn Sut) -> Minimal {
-        Minimal { scenario, violation, diagnostics: sut.diagnostics(), executions: 0, cut_short: None }
+        Minimal {
+            scenario,
+            violation,
+            diagnostics: sut.diagnostics(),
+            executions: 0,
+            cut_short: None,
+            is_reproducible: true,
+        }
     }
 }
 
@@ -57,13 +70,22 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// What a person waits for gladly, given what a call may cost: half a minute without progress,
-    /// five minutes in all, and more where calls may take longer than seconds.
+    /// What a person waits for gladly, given what a call may cost: a quarter of a minute without progress, half a
+    /// minute in all, and more where calls may take longer than seconds.
     pub fn with(contract: &Contract) -> Patience {
         // A contract may ask for any time; adapters give a minute at most.
         let call = Duration::from_millis(contract.timeout_ms.min(60_000));
-        let without_progress = Duration::from_secs(30).max(4 * call);
-        Patience { without_progress, in_all: 10 * without_progress }
+        let without_progress = Duration::from_secs(15).max(3 * call);
+        Patience { without_progress, in_all: 2 * without_progress }
+    }
+
+    /// The same in a campaign: whoever gives that much time may be kept waiting as long again.
+    pub fn within(self, budget: Budget) -> Patience {
+        let time = match budget {
+            Budget::Time(time) => time,
+            Budget::Runs(_) => Duration::ZERO,
+        };
+        Patience { in_all: self.in_all.max(time).min(LONGEST_SHRINKING.max(self.in_all)), ..self }
     }
 }
 
@@ -198,7 +220,8 @@ impl Search<'_> {
                 let note =
                     "a fresh instance does not show it with these steps: earlier scenarios or chance have a part in it";
                 let message = format!("{}; {note}", small.violation.message);
-                Minimal { violation: Violation::new(small.violation.property, message), executions, ..small }
+                let violation = Violation::new(small.violation.property, message);
+                Minimal { violation, executions, is_reproducible: false, ..small }
             }
             Err(why) => Minimal { cut_short: Some(why), ..small },
         }

@@ -113,8 +113,8 @@ pub struct Runner {
     is_timing: bool,
     /// After so much time a scenario goes no further.
     limit: Option<Duration>,
-    /// After every so many scenarios, what a reset left behind is looked at.
-    reset_audit_period: u64,
+    /// After every so many scenarios it is looked at whether what should be gone is gone: pools, and all after a reset.
+    audit_period: u64,
     runs: u64,
 }
 
@@ -150,15 +150,15 @@ impl Runner {
             shared: None,
             is_timing: !sut.is_fast(),
             limit: None,
-            reset_audit_period: 1,
+            audit_period: 1,
             runs: 0,
         }
     }
 
-    /// The same runner, which looks only after every 16th scenario whether a reset leads back to the
-    /// empty state: for campaigns of many scenarios on a fast system.
+    /// The same runner, which looks only after every 16th scenario whether what should be gone is gone: for campaigns of
+    /// many scenarios on a fast system.
     pub fn trusting_resets(self) -> Runner {
-        Runner { reset_audit_period: 16, ..self }
+        Runner { audit_period: 16, ..self }
     }
 
     /// From now on a scenario goes no further after so much time: what is left of it is skipped. For
@@ -271,9 +271,9 @@ impl Pass<'_> {
             }
         }
         self.at = scenario.steps.len();
-        self.audit()?;
+        self.audit(scenario)?;
         guarded(&self.runner.watchdog, || self.sut.finish())??;
-        self.audit_reset()
+        self.audit_reset(scenario)
     }
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
@@ -537,8 +537,9 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// A last look at the whole state, where the system can show it.
-    fn audit(&mut self) -> Result<(), Stop> {
+    /// A last look at the whole state, where the system can show it: at the pools that there are, and at those that there
+    /// once were, or never should have been.
+    fn audit(&mut self, scenario: &Scenario) -> Result<(), Stop> {
         let contract = self.runner.model.contract();
         if self.runner.model.is_uncertain() {
             return Ok(());
@@ -549,20 +550,34 @@ impl Pass<'_> {
         }
         if has_usage {
             let pools: Vec<Text> = self.runner.model.pools().cloned().collect();
-            pools.into_iter().try_for_each(|pool| self.call(&Operation::Usage { pool }).map(|_| ()))?;
+            let steps = if self.is_audit_due() { scenario.steps.as_slice() } else { &[] };
+            let mut gone: Vec<Text> = steps.iter().filter_map(created).cloned().collect();
+            gone.retain(|name| self.runner.model.pool(name).is_none());
+            gone.sort_unstable();
+            gone.dedup();
+            pools.into_iter().chain(gone).try_for_each(|pool| self.call(&Operation::Usage { pool }).map(|_| ()))?;
         }
         Ok(())
     }
 
-    /// A reset leads back to the empty state.
-    fn audit_reset(&mut self) -> Result<(), Stop> {
+    /// Shall it be looked at, too, whether what should be gone is gone?
+    fn is_audit_due(&self) -> bool {
+        self.runner.runs.is_multiple_of(self.runner.audit_period)
+    }
+
+    /// A reset leads back to the empty state, on disk as well.
+    fn audit_reset(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        let is_due = self.is_audit_due();
         let model = &mut self.runner.model;
-        let is_due = self.runner.runs.is_multiple_of(self.runner.reset_audit_period);
         if !is_due || !model.contract().has(Method::List) || model.pools().next().is_none() {
             return Ok(());
         }
         model.reset();
         guarded(&self.runner.watchdog, || self.sut.reset())??;
+        // Starts may be slow, so only scenarios that have them anyway get another one.
+        if scenario.steps.iter().any(|step| matches!(step, Step::Restart | Step::Crash)) {
+            self.start_again(true)?;
+        }
         let listed = self.call(&Operation::List { pool: None });
         listed.map(|_| ()).map_err(|stop| match stop {
             Stop::Found(violation) => {
@@ -570,6 +585,14 @@ impl Pass<'_> {
             }
             failed => failed,
         })
+    }
+}
+
+/// The name of the pool that a step makes, if it does.
+fn created(step: &Step) -> Option<&Text> {
+    match step {
+        Step::Call(Operation::CreatePool { pool, .. }) => Some(pool),
+        _ => None,
     }
 }
 

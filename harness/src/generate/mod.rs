@@ -27,6 +27,8 @@ pub use tour::tour;
 pub struct Generator {
     contract: Contract,
     max_steps: usize,
+    /// Of 16 scenarios, how many may have restarts and crashes in them.
+    restarts_of_16: u8,
 }
 
 /// What one scenario is made of, before its steps are drawn.
@@ -48,12 +50,18 @@ impl Generator {
 
     /// A generator for this contract.
     pub fn new(contract: &Contract) -> Generator {
-        Generator { contract: contract.clone(), max_steps: Generator::DEFAULT_MAX_STEPS }
+        Generator { contract: contract.clone(), max_steps: Generator::DEFAULT_MAX_STEPS, restarts_of_16: 16 }
     }
 
     /// The same with scenarios of at most so many steps (at least 1).
     pub fn with_max_steps(self, max_steps: usize) -> Generator {
         Generator { max_steps: max_steps.max(1), ..self }
+    }
+
+    /// The same with restarts and crashes in one scenario of 16 only: for systems that take longer to start than to answer
+    /// hundreds of calls, so that a campaign is not spent on waiting for them.
+    pub fn with_rare_restarts(self) -> Generator {
+        Generator { restarts_of_16: 1, ..self }
     }
 
     /// The scenario of a seed: the same for the same contract and version.
@@ -128,10 +136,13 @@ impl Generator {
     fn shape(&self, rng: &mut Rng) -> Shape {
         let owners = 1 + rng.usize(..4);
         let odd_owners = chance(6, rng);
+        let may_restart = self.restarts_of_16 >= 16 || chance(self.restarts_of_16, rng);
+        let weights =
+            Weights::draw(&Contract { durable: self.contract.durable && may_restart, ..self.contract.clone() }, rng);
         Shape {
             pools: pools::draw(&self.contract, rng),
             owners: names::owners(owners, odd_owners, rng),
-            weights: Weights::draw(&self.contract, rng),
+            weights,
             leases_of_16: *pick(&[0, 4, 12, 16], rng),
             odd_of_16: *pick(&[0, 0, 1, 4], rng),
             steps: self.length(rng),
@@ -210,6 +221,14 @@ mod tests {
             }
             assert!(!matches!(step, Step::Restart | Step::Crash | Step::Fill { ttl_ms: Some(_), .. }), "{step}");
         }
+    }
+
+    #[test]
+    fn rare_restarts_are_in_few_scenarios_and_in_some() {
+        let restarts = |step: &Step| matches!(step, Step::Restart | Step::Crash);
+        let generator = Generator::new(&everything()).with_rare_restarts();
+        let with_restarts = (0..1600).filter(|seed| generator.scenario(*seed).steps.iter().any(restarts)).count();
+        assert!((20..=150).contains(&with_restarts), "{with_restarts} of 1600");
     }
 
     #[test]

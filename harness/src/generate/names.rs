@@ -5,7 +5,7 @@
 
 use fastrand::Rng;
 
-use super::pick;
+use super::{chance, pick};
 use crate::operation::Text;
 
 /// Plain names, long enough that a leak of one is noticed.
@@ -53,7 +53,9 @@ pub(super) fn pools(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
     if odd {
         family(true, rng).into_iter().take(count).collect()
     } else {
-        (0..count).map(|n| format!("p{n}").into()).collect()
+        // Now and then each begins as the one before.
+        let names = if chance(3, rng) { ["p1", "p10", "p100"] } else { ["p0", "p1", "p2"] };
+        names.into_iter().take(count).map(Text::from).collect()
     }
 }
 

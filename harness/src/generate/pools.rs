@@ -88,7 +88,7 @@ pub(super) fn shape(contract: &Contract, family: Family, prefix: Span, rng: &mut
     let is_huge = prefix.last - prefix.first > 512;
     let ranges = match rng.u8(..8) {
         0 | 1 => 1,
-        2 => 2,
+        2 => *pick(&[2, 2, 3, 4], rng),
         _ if is_huge && rng.bool() => 1,
         _ => 0,
     };
@@ -99,7 +99,7 @@ pub(super) fn shape(contract: &Contract, family: Family, prefix: Span, rng: &mut
     }
     let shown = |span: Span| (address(span.first), address(span.last));
     let gateway = (contract.limits.gateway_required || chance(6, rng)).then(|| address(place_within(prefix, rng)));
-    let exclusions = if contract.limits.exclusions { *pick(&[0, 0, 0, 1, 2], rng) } else { 0 };
+    let exclusions = if contract.limits.exclusions { *pick(&[0, 0, 0, 1, 2, 0, 0, 0, 1, 3], rng) } else { 0 };
     let exclude = (0..exclusions).map(|_| {
         let span = span_within(prefix, rng);
         match rng.u8(..3) {

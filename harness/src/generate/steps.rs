@@ -225,7 +225,12 @@ impl<'a> Drawn<'a> {
                     rng,
                 ));
             }
-            5 => return text(&format!("{}/{}", pool.family.address(pool.prefix.first), pool.family.bits())),
+            5 => {
+                // A block that may or may not be, and may be a part of one that is.
+                let host_bits = rng.u8(..4);
+                let first = pools::place_within(pool.prefix, rng) & !((1 << host_bits) - 1);
+                return text(&format!("{}/{}", pool.family.address(first), pool.family.bits() - host_bits));
+            }
             6 => {
                 return text(pick::<&str>(
                     &["127.0.0.1", "0.0.0.0", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1"],

@@ -129,8 +129,18 @@ impl Model {
             classes.extend(class_of_forbidden(pool, span));
         } else if let Some((_, held)) = pool.holder_of(span) {
             self.reason_of_holder(reasons, held);
+        } else if self.is_held_elsewhere(pool, span) {
+            reasons.push(Reason::may(Kind::Conflict));
         }
         classes
+    }
+
+    /// Where pools overlap, the protocol does not say whether an address that one of them has handed out is taken in the
+    /// others as well.
+    fn is_held_elsewhere(&self, pool: &Pool, span: Span) -> bool {
+        let is_another = |other: &&Pool| !std::ptr::eq(*other, pool) && other.layout.family == pool.layout.family;
+        let mut others = self.state.pools().values().filter(is_another);
+        !self.contract.disjoint_pools && others.any(|other| other.overlapping(span).next().is_some())
     }
 
     fn reason_of_holder(&self, reasons: &mut Reasons, held: &Held) {
@@ -196,6 +206,11 @@ impl Model {
                 && !fits(pool, requests.iter().copied().filter(|request| !again(request)))
             {
                 reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
+            }
+            if let Some(pool) = self.state.pools().get(&requests[0].pool)
+                && self.is_held_elsewhere(pool, pool.layout.prefix)
+            {
+                reasons.push(Reason::may(Kind::Exhausted));
             }
         }
     }

@@ -51,7 +51,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
 fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
     writeln!(out, "violated: {}", violation.property)?;
     writeln!(out, "  promise: {}", violation.property.promise())?;
-    writeln!(out, "  seen:    {}", violation.message)?;
+    writeln!(out, "  seen:    {}", printable(&violation.message))?;
     let cut = violation.cut_short.as_ref().map_or(String::new(), |why| format!(", stopped early: {why}"));
     let shrunk = match violation.shrink_executions {
         0 => cut,
@@ -71,7 +71,7 @@ fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
         None => writeln!(out, "  found in scenario {}{shrunk}; {steps} steps:", violation.executions)?,
     }
     if let Some(why) = &violation.unsaved {
-        writeln!(out, "  {why}")?;
+        writeln!(out, "  {}", printable(why))?;
     }
     if steps > 0 {
         violation.scenario.to_string().lines().try_for_each(|line| writeln!(out, "    {line}"))?;
@@ -103,6 +103,12 @@ fn write_coverage(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "  {:<14} clean {}, crash {}", "restarts", coverage.restarts, coverage.crashes)?;
     }
     Ok(())
+}
+
+/// A text from outside, which must not steer the terminal.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
 }
 
 /// A rate in few digits.

@@ -69,6 +69,8 @@ pub struct Reported {
     pub reproduce: String,
     /// What the system wrote for people.
     pub diagnostics: String,
+    /// The system's name on the command line.
+    sut: String,
 }
 
 impl Report {
@@ -165,7 +167,15 @@ impl Reported {
             unsaved: None,
             reproduce: format!("poolproof {command} --sut {}", shell_word(sut)),
             diagnostics: minimal.diagnostics,
+            sut: sut.to_owned(),
         }
+    }
+
+    /// The same where only the campaign that found it shows it: with the same seed it comes to the same scenario.
+    pub fn shown_by_campaign(self, seed: u64, max_steps: usize) -> Reported {
+        let (runs, sut) = (self.executions, shell_word(&self.sut));
+        let reproduce = format!("poolproof check --sut {sut} --seed {seed} --steps {max_steps} --runs {runs}");
+        Reported { reproduce, ..self }
     }
 
     /// The same where the counterexample could not be saved in this folder; it is only shown.
@@ -179,7 +189,7 @@ impl Reported {
 
 /// A scenario as it was met.
 fn unshrunk(scenario: Scenario, violation: Violation) -> Minimal {
-    Minimal { scenario, violation, diagnostics: String::new(), executions: 0, cut_short: None }
+    Minimal { scenario, violation, diagnostics: String::new(), executions: 0, cut_short: None, is_reproducible: true }
 }
 
 /// A word as a shell takes it.

@@ -7,9 +7,10 @@
 //! 1. drop chunks of steps, from half of them down to one;
 //! 2. drop steps that others refer to, with a stand-in put into those;
 //! 3. drop pairs, because many calls only make sense together with another;
-//! 4. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
-//! 5. rename owners and pools to plain ones, and fewer;
-//! 6. shrink pools and move them to plain places.
+//! 4. put allocations of any address of a pool together;
+//! 5. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
+//! 6. rename owners and pools to plain ones, and fewer;
+//! 7. shrink pools and move them to plain places.
 //!
 //! A candidate is proposed only when it is simpler by [`complexity`], a well-founded order, so the
 //! loop ends whatever the answers are. To add a pass: a function and a line in [`PASSES`].
@@ -44,10 +45,11 @@ enum Offer {
 
 type Pass = fn(&Scenario, usize) -> Offer;
 
-const PASSES: [Pass; 6] = [
+const PASSES: [Pass; 7] = [
     passes::drop_chunk,
     passes::drop_and_inline,
     passes::drop_pair,
+    passes::fold,
     passes::simplify_step,
     passes::rename,
     passes::shrink_pool,
@@ -199,6 +201,28 @@ mod tests {
         let (small, tried) = shrink(start, |scenario| ttl(scenario).is_some_and(|ttl| ttl >= border));
         assert_eq!(ttl(&small), Some(border));
         assert!(tried < 5_000, "{tried}");
+    }
+
+    /// `restarts_lose_the_cursor`: many must be held before, and one is asked for afterwards.
+    #[test]
+    fn allocations_are_put_together() {
+        let held = "allocate \"a\" p0\nusage p0\nallocate \"b\" p0\n".repeat(10);
+        let source = format!("poolproof scenario 1\npool p0 10.0.0.0/26\n{held}crash\nallocate \"a\" p0\n");
+        let fails = |scenario: &Scenario| {
+            let Some(crash) = scenario.steps.iter().position(|step| *step == Step::Crash) else { return false };
+            let count = |steps: &[Step]| -> u32 {
+                let count_of = |step: &Step| match step {
+                    Step::Fill { count, .. } => *count,
+                    Step::Call(Operation::Allocate { requests, .. }) => requests.len() as u32,
+                    _ => 0,
+                };
+                steps.iter().map(count_of).sum()
+            };
+            count(&scenario.steps[..crash]) >= 17 && count(&scenario.steps[crash..]) >= 1
+        };
+        let (least, _) = shrink(parse(&source).unwrap(), fails);
+        let expected = "poolproof scenario 1\nfill p0 \"a\" 17\ncrash\nallocate \"a\" p0\n";
+        assert_eq!(least.to_string(), expected);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::Offer;
 use crate::address::{Family, Span, number, parse_address, parse_prefix};
-use crate::operation::{Operation, PoolShape, Text, Want};
+use crate::operation::{Operation, PoolShape, Request, Text, Want};
 use crate::scenario::{Operand, Scenario, Spelling, Step, text};
 
 /// Pairs are quadratic; beyond this many steps chunks must do.
@@ -38,6 +38,41 @@ pub(super) fn drop_pair(best: &Scenario, cursor: usize) -> Offer {
         return Offer::Nothing;
     }
     Offer::Candidate(best.without(|index| index == first || index == second))
+}
+
+/// A fold spares up to so many of the last allocations, less one: what follows a restart must stay behind it.
+const SPARED: usize = 3;
+
+/// Puts allocations of any address of one pool together into one step.
+pub(super) fn fold(best: &Scenario, cursor: usize) -> Offer {
+    let (index, spared) = (cursor / SPARED, cursor % SPARED);
+    let Some(step) = best.steps.get(index) else { return Offer::End };
+    let Some((pool, owner, ttl_ms, count)) = filling(step) else { return Offer::Nothing };
+    let is_alike =
+        |other: &Step| filling(other).is_some_and(|(other, _, other_ttl, _)| (other, other_ttl) == (pool, ttl_ms));
+    let later = best.steps.iter().enumerate().skip(index + 1).filter(|(_, step)| is_alike(step));
+    let mut folded: Vec<usize> = later.map(|(later, _)| later).collect();
+    folded.truncate(folded.len().saturating_sub(spared));
+    if folded.is_empty() {
+        return Offer::Nothing;
+    }
+    let counts = folded.iter().filter_map(|index| filling(&best.steps[*index]));
+    let count = counts.fold(count, |sum, (.., count)| sum.saturating_add(count));
+    let mut candidate = best.clone();
+    candidate.steps[index] = Step::Fill { pool: pool.clone(), owner: owner.clone(), count, ttl_ms };
+    Offer::Candidate(candidate.without(|index| folded.contains(&index)))
+}
+
+/// The pool, owner, lease and number of allocations, where a step allocates nothing but any addresses of one pool.
+fn filling(step: &Step) -> Option<(&Text, &Text, Option<u64>, u32)> {
+    match step {
+        Step::Fill { pool, owner, count, ttl_ms } => Some((pool, owner, *ttl_ms, *count)),
+        Step::Call(Operation::Allocate { owner, requests, ttl_ms }) => match requests.as_slice() {
+            [Request { pool, want: Want::Any }] => Some((pool, owner, *ttl_ms, 1)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Places that stand in for what a dropped step was granted.

@@ -27,7 +27,9 @@ pub(super) struct Home(TempDir);
 impl Home {
     pub(super) fn new() -> Result<Home, Failure> {
         let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
-        made.map(Home).map_err(|error| Failure::Unable(format!("cannot make a temporary directory: {error}")))
+        made.map(Home).map_err(|error| {
+            Failure::Unable(format!("cannot make a temporary directory: {error}; TMPDIR names another place"))
+        })
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -18,6 +18,8 @@ mod home;
 #[cfg(feature = "reference")]
 pub mod memory;
 #[cfg(feature = "process")]
+pub mod orphans;
+#[cfg(feature = "process")]
 pub mod process;
 #[cfg(feature = "process")]
 pub mod protocol;
@@ -76,6 +78,11 @@ pub trait Sut {
     /// Does a call take so little, about a microsecond, that looking at the clock for each would
     /// cost too much?
     fn is_fast(&self) -> bool {
+        false
+    }
+
+    /// Does a start take longer than hundreds of calls, as that of a process does? Then few scenarios have restarts.
+    fn restarts_slowly(&self) -> bool {
         false
     }
 

@@ -14,7 +14,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, waitid, waitpgid};
 use smallvec::SmallVec;
 
 use super::Failure;
@@ -225,6 +225,8 @@ impl Process {
         let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let status = self.child.wait()?;
         self.status = Some(status);
+        // Where orphans are ours, those of the group would stay as zombies.
+        while let Ok(Some(_)) = waitpgid(Pid::from_child(&self.child), WaitOptions::NOHANG) {}
         // A pipe holds little, but a grandchild that left the group may still be filling it.
         for _ in 0..STDERR_TAIL.div_ceil(CHUNK) * 2 {
             if self.stderr.is_none() || !self.take_errors() {
@@ -379,7 +381,9 @@ pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
         (None, Some(signal)) => {
-            let name = Signal::from_named_raw(signal).map(|signal| format!(" ({signal:?})")).unwrap_or_default();
+            let shown = Signal::from_named_raw(signal).map(|signal| format!("{signal:?}")).unwrap_or_default();
+            let name = shown.trim_matches('"').trim_start_matches("Signal::");
+            let name = if name.is_empty() { String::new() } else { format!(" (SIG{name})") };
             format!("was killed by signal {signal}{name}")
         }
         (None, None) => format!("ended: {status}"),

@@ -45,16 +45,25 @@ pub fn encode_reset(id: u64) -> Vec<u8> {
     request(id, "reset", json!({}))
 }
 
+/// How a parameter is sent that is not there, which must mean the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Not at all.
+    LeftOut,
+    /// As `null`, or as an empty list.
+    WrittenOut,
+}
+
 /// The request line for an operation, with its newline.
-pub fn encode(id: u64, operation: &Operation) -> Vec<u8> {
+pub fn encode(id: u64, operation: &Operation, absent: Absent) -> Vec<u8> {
     let params = match operation {
         Operation::Raw { line } => return raw(id, line),
         Operation::CreatePool { pool, prefix, shape } => {
-            let mut params = shape_fields(pool, shape);
+            let mut params = shape_fields(pool, shape, absent);
             params.insert("prefix".to_owned(), json!(**prefix));
             Value::Object(params)
         }
-        Operation::UpdatePool { pool, shape } => Value::Object(explicit_shape_fields(pool, shape)),
+        Operation::UpdatePool { pool, shape } => Value::Object(shape_fields(pool, shape, absent)),
         Operation::DeletePool { pool } | Operation::Usage { pool } => json!({ "pool": **pool }),
         Operation::Allocate { owner, requests, ttl_ms } => {
             let requests = requests.iter().map(|request| match &request.want {
@@ -78,36 +87,25 @@ pub fn encode(id: u64, operation: &Operation) -> Vec<u8> {
         }
         Operation::List { pool: Some(pool) } => json!({ "pool": **pool }),
         Operation::Advance { ms } => json!({ "ms": ms }),
-        // `null` is the same as absent, and somebody must say it.
-        Operation::List { pool: None } => json!({ "pool": null }),
+        Operation::List { pool: None } if absent == Absent::WrittenOut => json!({ "pool": null }),
+        Operation::List { pool: None } => json!({}),
         Operation::Begin | Operation::Commit | Operation::Rollback => json!({}),
     };
     request(id, operation.method().name(), params)
 }
 
-fn shape_fields(pool: &Text, shape: &PoolShape) -> Map<String, Value> {
-    let mut fields = Map::new();
-    fields.insert("pool".to_owned(), json!(**pool));
-    if !shape.ranges.is_empty() {
-        let ranges = shape.ranges.iter().map(|(first, last)| json!([**first, **last]));
-        fields.insert("ranges".to_owned(), ranges.collect());
-    }
-    if let Some(gateway) = &shape.gateway {
-        fields.insert("gateway".to_owned(), json!(**gateway));
-    }
-    if !shape.exclude.is_empty() {
-        fields.insert("exclude".to_owned(), shape.exclude.iter().map(|what| json!(**what)).collect());
-    }
-    fields
-}
-
-/// The same with absent parts written as `null` and as empty lists, which must mean the same.
-fn explicit_shape_fields(pool: &Text, shape: &PoolShape) -> Map<String, Value> {
-    let mut fields = shape_fields(pool, shape);
-    for (name, absent) in [("ranges", json!([])), ("gateway", Value::Null), ("exclude", json!([]))] {
-        fields.entry(name).or_insert(absent);
-    }
-    fields
+fn shape_fields(pool: &Text, shape: &PoolShape, absent: Absent) -> Map<String, Value> {
+    let ranges = shape.ranges.iter().map(|(first, last)| json!([**first, **last]));
+    let exclude = shape.exclude.iter().map(|what| json!(**what));
+    let fields = [
+        ("ranges", ranges.collect::<Value>()),
+        ("gateway", shape.gateway.as_ref().map_or(Value::Null, |gateway| json!(**gateway))),
+        ("exclude", exclude.collect()),
+    ];
+    let is_there = |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
+    let sent = fields.into_iter().filter(|(_, value)| absent == Absent::WrittenOut || is_there(value));
+    let named = std::iter::once(("pool", json!(**pool)));
+    named.chain(sent).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn request(id: u64, method: &str, params: Value) -> Vec<u8> {
@@ -389,7 +387,7 @@ mod tests {
     }
 
     fn sent(operation: &Operation) -> String {
-        String::from_utf8(encode(7, operation)).unwrap()
+        String::from_utf8(encode(7, operation, Absent::LeftOut)).unwrap()
     }
 
     /// The violation in an answer to `operation`, request 7.
@@ -428,15 +426,20 @@ mod tests {
     }
 
     #[test]
-    fn an_update_says_what_is_absent() {
+    fn absent_parts_of_a_pool_can_be_written_out() {
         let operation = Operation::UpdatePool { pool: text("p0"), shape: PoolShape::default() };
-        let request: Value = serde_json::from_str(&sent(&operation)).unwrap();
-        assert_eq!(request["params"], json!({"pool":"p0","ranges":[],"gateway":null,"exclude":[]}));
+        let params = |absent| {
+            let line = encode(7, &operation, absent);
+            serde_json::from_slice::<Value>(&line).unwrap()["params"].clone()
+        };
+        let written_out = json!({"pool":"p0","ranges":[],"gateway":null,"exclude":[]});
+        assert_eq!(params(Absent::WrittenOut), written_out);
+        assert_eq!(params(Absent::LeftOut), json!({"pool":"p0"}));
     }
 
     #[test]
     fn raw_lines_go_out_as_they_are_with_their_number() {
-        assert_eq!(encode(12, &raw_line(b"\xff{$id,$id$i")), b"\xff{12,12$i\n");
+        assert_eq!(encode(12, &raw_line(b"\xff{$id,$id$i"), Absent::LeftOut), b"\xff{12,12$i\n");
         let parse_error =
             br#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"","data":{"kind":"invalid"}}}"#;
         assert_eq!(decode(7, &raw_line(b""), parse_error).unwrap().unwrap_err().kind, Kind::Invalid);

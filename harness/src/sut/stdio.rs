@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::home::Home;
 use super::process::{self, Line, MAX_LINE, Process, Stopped};
-use super::protocol::{self, Introduction, excerpt};
+use super::protocol::{self, Absent, Introduction, excerpt};
 use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
 use crate::contract::{Contract, Limits};
 use crate::operation::{Kind, Method, Operation, Refusal, Response};
@@ -21,6 +21,8 @@ use crate::property::{Property, Violation};
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a system that has closed its stdout is given to exit, only to say how it ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// A start is not hurried to less than this.
+const LEAST_START: Duration = Duration::from_millis(1500);
 /// The directory of the system's durable state, by this name in its environment.
 const STATE_DIR: &str = "POOLPROOF_STATE_DIR";
 
@@ -28,8 +30,9 @@ const STATE_DIR: &str = "POOLPROOF_STATE_DIR";
 pub struct Stdio {
     introduction: Introduction,
     channel: Channel,
-    /// Nothing has happened since the last reset.
-    untouched: bool,
+    /// Calls since the last reset. What is absent is written out in every second one: `null` is the same, and somebody
+    /// must say it, the same way each time a scenario is run.
+    calls: u64,
     warnings: Vec<String>,
 }
 
@@ -52,7 +55,7 @@ impl Stdio {
                 warnings.push(format!("the contract asks for {asked:?} an answer and is given {LONGEST_TIMEOUT:?}"));
             }
         }
-        Ok(Stdio { introduction, channel, untouched: true, warnings })
+        Ok(Stdio { introduction, channel, calls: 0, warnings })
     }
 
     /// What is odd about the system but no violation, for people.
@@ -119,7 +122,7 @@ impl Sut for Stdio {
 
     fn reset(&mut self) -> Result<(), Failure> {
         // The reset at the end of a scenario serves the next one too.
-        if self.untouched && self.channel.process.is_some() {
+        if self.calls == 0 && self.channel.process.is_some() {
             return Ok(());
         }
         if self.can_reset() {
@@ -129,7 +132,7 @@ impl Sut for Stdio {
             self.channel.directory = Home::new()?;
             self.launch_again()?;
         }
-        self.untouched = true;
+        self.calls = 0;
         Ok(())
     }
 
@@ -140,20 +143,21 @@ impl Sut for Stdio {
             let message = "a raw line with a newline in it is several lines; it was not sent";
             return Ok(Err(Refusal { kind: Kind::Invalid, message: message.into() }));
         }
-        self.untouched = false;
+        self.calls += 1;
         let id = self.channel.next_id();
-        let request = protocol::encode(id, operation);
+        let absent = if self.calls.is_multiple_of(2) { Absent::WrittenOut } else { Absent::LeftOut };
+        let request = protocol::encode(id, operation, absent);
         self.channel.ask(operation.method().name(), &request, |line| protocol::decode(id, operation, line))
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
-        self.untouched = false;
+        self.calls += 1;
         self.channel.shut_down()?;
         self.come_up_again("a clean restart")
     }
 
     fn crash(&mut self) -> Result<(), Failure> {
-        self.untouched = false;
+        self.calls += 1;
         self.channel.end();
         self.come_up_again("a crash")
     }
@@ -165,17 +169,21 @@ impl Sut for Stdio {
             return self.channel.shut_down();
         }
         self.reset_without_refusal()?;
-        self.untouched = true;
+        self.calls = 0;
         Ok(())
     }
 
     fn forget(&mut self) -> bool {
-        self.untouched = false;
+        self.calls += 1;
         self.channel.end();
         true
     }
 
     fn ends_late_calls(&self) -> bool {
+        true
+    }
+
+    fn restarts_slowly(&self) -> bool {
         true
     }
 
@@ -277,8 +285,9 @@ impl Channel {
     }
 
     fn exchange(&mut self, method: &str, request: &[u8]) -> Result<Vec<u8>, Failure> {
-        // Only calls are hurried: a start takes what it takes.
-        let timeout = if method == "initialize" { self.timeout } else { self.patience() };
+        // A start takes what it takes, even in a hurry.
+        let least = if method == "initialize" { LEAST_START } else { Duration::ZERO };
+        let timeout = self.patience().max(least).min(self.timeout);
         let Some(process) = &mut self.process else {
             return Err(Failure::Unable("the system has been stopped; only a reset starts it again".to_owned()));
         };
