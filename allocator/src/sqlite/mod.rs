@@ -1,1 +1,0 @@
-//! Stub while the store is rewritten.
