@@ -248,7 +248,7 @@ mod tests {
             ),
             ("INSERT INTO free VALUES (1, zeroblob(16), zeroblob(16), 0, 99)", ":: is kept as free and is not"),
             (
-                "INSERT INTO free VALUES (2, plus(zeroblob(16), x'000000000000000000000000000001f0'),               x'000000000000000000000000000001f0', 0, NULL)",
+                "INSERT INTO free VALUES (2, plus(zeroblob(16), x'000000000000000000000000000001f0'), x'000000000000000000000000000001f0', 0, NULL)",
                 "the index by free spans has one too many: ::1f0",
             ),
             ("UPDATE free SET room = room + 1 WHERE pool = 2", "the index by room"),

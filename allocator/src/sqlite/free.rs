@@ -39,7 +39,8 @@ const TWO_FREE_FROM: &str = free!("WHERE pool = ?1 AND last >= ?2 ORDER BY last 
 const ALL_FREE: &str = free!("WHERE pool = ?1 ORDER BY last");
 const ROOM_FROM: &str = "SELECT room FROM free WHERE pool = ?1 AND room >= ?2 ORDER BY room LIMIT 1";
 /// By its name, since SQLite takes the primary key for just as good, and would look at every room.
-const TWO_OF_ROOM: &str = "SELECT first, last FROM free INDEXED BY free_by_room WHERE pool = ?1 AND room = ?2 AND last >= ?3 ORDER BY last LIMIT 2";
+const TWO_OF_ROOM: &str = "SELECT first, last FROM free INDEXED BY free_by_room \
+                           WHERE pool = ?1 AND room = ?2 AND last >= ?3 ORDER BY last LIMIT 2";
 const ALLOCATABLE_UP_TO: &str =
     "SELECT first, last FROM allocatable WHERE pool = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
 const MOVE_FIRST: &str = "UPDATE free SET first = ?3 WHERE pool = ?1 AND last = ?2";
@@ -214,4 +215,38 @@ pub(super) fn room(span: Span) -> u8 {
         None => 128,
     };
     if lowest_block(span, most, span.first()).is_some() { most } else { most.saturating_sub(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where every block of so many host bits begins that lies in a span, by looking at each address.
+    fn blocks(span: Span, host_bits: u8) -> impl Iterator<Item = u128> {
+        let blocks = (span.first()..=span.last()).filter_map(move |first| Extent::new(first, Some(host_bits)));
+        blocks.filter(move |block| span.covers(block.span())).map(Extent::first)
+    }
+
+    #[test]
+    fn rooms_and_blocks_are_what_a_brute_force_says() {
+        for base in [0, u128::MAX - 31] {
+            let spans = (0..32).flat_map(|first| (first..32).map(move |last| Span::between(base + first, base + last)));
+            for span in spans {
+                let most = (0..=5).rev().find(|host_bits| blocks(span, *host_bits).next().is_some());
+                assert_eq!(Some(room(span)), most, "{span:?}");
+                for (host_bits, from) in (0..=6).flat_map(|bits| (base..=span.last()).map(move |from| (bits, from))) {
+                    let lowest = blocks(span, host_bits).find(|first| *first >= from);
+                    assert_eq!(lowest_block(span, host_bits, from), lowest, "{span:?} {host_bits} {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_space_is_one_block() {
+        let all = Span::between(0, u128::MAX);
+        assert_eq!((room(all), lowest_block(all, 128, 0), lowest_block(all, 128, 1)), (128, Some(0), None));
+        assert_eq!(room(Span::between(1, u128::MAX)), 127);
+        assert_eq!(room(Span::between(1, u128::MAX - 1)), 126);
+    }
 }

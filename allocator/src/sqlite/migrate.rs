@@ -128,6 +128,18 @@ mod tests {
     }
 
     #[test]
+    fn many_may_migrate_one_file_at_once() {
+        let (_folder, path) = version_1("");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| SqliteStore::open(&path, SqliteOptions::default()).unwrap());
+            }
+        });
+        let mut store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        assert_eq!(store.within(Access::Read, |store| store.audit()).unwrap(), []);
+    }
+
+    #[test]
     fn a_migration_that_fails_leaves_version_1() {
         let (_folder, path) = version_1("CREATE TABLE tally (x)");
         assert!(SqliteStore::open(&path, SqliteOptions::default()).is_err());

@@ -26,8 +26,8 @@ pub(super) struct Tally {
 }
 
 const ALL_TALLIES: &str = "SELECT level, position, free FROM tally WHERE pool = ?1 ORDER BY level, position";
-const TALLIES: &str =
-    "SELECT position, free FROM tally WHERE pool = ?1 AND level = ?2 AND position >= ?3 ORDER BY position LIMIT 16";
+const TALLIES: &str = "SELECT position, free FROM tally WHERE pool = ?1 AND level = ?2 AND position >= ?3 \
+                       ORDER BY position LIMIT 16";
 const SLOTS: &str = "SELECT first, last FROM free WHERE pool = ?1 AND slot >= ?2 ORDER BY slot LIMIT 16";
 const LAST_SLOT: &str = "SELECT slot, first, last FROM free WHERE pool = ?1 AND slot >= 0 ORDER BY slot DESC LIMIT 1";
 const MOVE_SLOT: &str = "UPDATE free SET slot = ?3 WHERE pool = ?1 AND slot = ?2";
