@@ -104,7 +104,14 @@ impl<S: Store> Allocator<S> {
         let mut random = self.random.take();
         let granted = self.write(|store| {
             let expires_ms = ttl_ms.map(|ttl_ms| end_of_lease(store, ttl_ms)).transpose()?;
-            let mut call = Call { owner, expires_ms, random: &mut random, met: BTreeMap::new(), named: BTreeSet::new(), next: BTreeMap::new() };
+            let mut call = Call {
+                owner,
+                expires_ms,
+                random: &mut random,
+                met: BTreeMap::new(),
+                named: BTreeSet::new(),
+                next: BTreeMap::new(),
+            };
             let mut targets = call.targets(store, requests)?;
             // Named ones come first, so that nothing else takes them, and large blocks before small ones: each block takes
             // as much room from smaller ones wherever it lies, so this order finds room whenever there is enough.
@@ -145,7 +152,9 @@ impl Target {
             Want::Any(count) => Wanted::Any { count },
             Want::Block(length) => {
                 let host_bits = pool.prefix.family.bits().checked_sub(length);
-                Wanted::Block { host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))? }
+                Wanted::Block {
+                    host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))?,
+                }
             }
             Want::Named(resource) => Wanted::Named(pool.prefix.locate(resource)?),
         };
@@ -230,7 +239,7 @@ impl Call<'_> {
 
     fn take_named<S: Store>(&mut self, store: &mut S, pool: &Pool, extent: Extent) -> Result<Tenure> {
         match store.obstacle(pool.id, extent)? {
-            Obstacle::None => self.hold(store, pool, extent, pool.cursor),
+            Obstacle::None => self.hold(store, pool, extent, None),
             Obstacle::Reserved => Err(Error::Invalid("the address is not allocatable")),
             Obstacle::Taken => match store.holder(pool.id, extent, self.owner)? {
                 Holder::Owner(tenure) if self.was_held(pool.id, tenure) && self.named.insert((pool.id, extent)) => {
@@ -254,7 +263,8 @@ impl Call<'_> {
         }
         let extent = found.ok_or(Error::Exhausted)?;
         // Behind the top of the address space comes its bottom.
-        self.hold(store, pool, extent, extent.span().last().wrapping_add(1))
+        let cursor = (pool.policy.strategy == Strategy::Next).then(|| extent.span().last().wrapping_add(1));
+        self.hold(store, pool, extent, cursor)
     }
 
     /// The lowest of what the owner held before the call, of the kind asked for, that it was not granted again yet.
@@ -297,9 +307,8 @@ impl Call<'_> {
         }
     }
 
-    /// Holds what is free; the strategy goes on at `cursor`, if it is one that goes on.
-    fn hold<S: Store>(&self, store: &mut S, pool: &Pool, extent: Extent, cursor: u128) -> Result<Tenure> {
-        let cursor = (pool.policy.strategy == Strategy::Next).then_some(cursor);
+    /// Holds what is free. What was named leaves the pool's cursor where it is.
+    fn hold<S: Store>(&self, store: &mut S, pool: &Pool, extent: Extent, cursor: Option<u128>) -> Result<Tenure> {
         let generation = store.hold(pool.id, extent, self.owner, self.expires_ms, cursor)?;
         Ok(Tenure { extent, expires_ms: self.expires_ms, generation })
     }
@@ -317,7 +326,9 @@ impl Call<'_> {
 fn seek<S: Store>(store: &mut S, pool: PoolId, host_bits: Option<u8>, from: u128) -> Result<Option<Extent>> {
     match host_bits {
         None => Ok(store.free_from(pool, from)?.map(Extent::address)),
-        Some(host_bits) => Ok(store.free_block(pool, host_bits, from)?.and_then(|first| Extent::new(first, Some(host_bits)))),
+        Some(host_bits) => {
+            Ok(store.free_block(pool, host_bits, from)?.and_then(|first| Extent::new(first, Some(host_bits))))
+        }
     }
 }
 
