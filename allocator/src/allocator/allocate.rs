@@ -180,8 +180,8 @@ struct Call<'a> {
     met: BTreeMap<PoolId, u64>,
     /// What it named and was granted again.
     named: BTreeSet<(PoolId, Extent)>,
-    /// Where to look for what else it held, by pool and kind.
-    next: BTreeMap<(PoolId, Option<u8>), Extent>,
+    /// Where to look for what else it held, by pool and kind; `None` behind the top of the address space.
+    next: BTreeMap<(PoolId, Option<u8>), Option<Extent>>,
 }
 
 impl Call<'_> {
@@ -272,16 +272,19 @@ impl Call<'_> {
         if !self.met.contains_key(&pool) {
             return Ok(None);
         }
-        let mut place = self.next.get(&(pool, host_bits)).copied().or(Extent::new(0, host_bits));
+        let kind = (pool, host_bits);
+        let mut place = self.next.get(&kind).copied().unwrap_or(Extent::new(0, host_bits));
         while let Some(from) = place {
             let held = store.held_from(pool, self.owner, from)?;
             let Some(tenure) = held.filter(|tenure| tenure.extent.host_bits() == host_bits) else { break };
             place = tenure.extent.next();
             if self.was_held(pool, tenure) && !self.named.contains(&(pool, tenure.extent)) {
-                self.next.extend(place.map(|place| ((pool, host_bits), place)));
+                self.next.insert(kind, place);
                 return Ok(Some(tenure));
             }
         }
+        // Nothing it held is left from here on, so what this call grants is passed over but once.
+        self.next.insert(kind, place);
         Ok(None)
     }
 
