@@ -346,16 +346,11 @@ fn find_pool<S: Store>(store: &mut S, name: &str) -> Result<Pool> {
     store.find_pool(name)?.ok_or(Error::NotFound("there is no such pool"))
 }
 
-/// When something that starts now and lasts `ttl_ms` ends.
-fn end_of<S: Store>(store: &mut S, ttl_ms: u64) -> Result<u64> {
-    let end_ms = store.now_ms()?.checked_add(ttl_ms).ok_or(TOO_LATE)?;
-    if end_ms > MAX_MS { Err(TOO_LATE) } else { Ok(end_ms) }
-}
-
 /// When a lease that starts now ends.
 fn end_of_lease<S: Store>(store: &mut S, ttl_ms: u64) -> Result<u64> {
     if ttl_ms == 0 {
         return Err(Error::Invalid("a lease must last at least a millisecond"));
     }
-    end_of(store, ttl_ms)
+    let end_ms = store.now_ms()?.checked_add(ttl_ms).ok_or(TOO_LATE)?;
+    if end_ms > MAX_MS { Err(TOO_LATE) } else { Ok(end_ms) }
 }
