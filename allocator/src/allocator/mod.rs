@@ -43,20 +43,17 @@ pub type SqliteAllocator = Allocator<SqliteStore>;
 enum Transaction {
     /// Every call is its own.
     None,
-    /// Calls belong to it; so many savepoints are set.
-    Open { savepoints: usize },
+    /// Calls belong to it.
+    Open,
     /// The store lost it to a failure; only ending it is left to do.
     Lost,
 }
 
 /// A point of a transaction to go back to. Savepoints nest: going back to one, or forgetting it, forgets those set after it.
+///
+/// Its number tells it from every other savepoint of its allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Savepoint {
-    /// How many were set before it.
-    depth: usize,
-    /// Tells the transactions of an allocator apart.
-    transaction: u64,
-}
+pub struct Savepoint(u64);
 
 /// Hands out addresses of pools to owners and takes them back.
 ///
@@ -69,8 +66,10 @@ pub struct Savepoint {
 pub struct Allocator<S: Store> {
     store: S,
     transaction: Transaction,
-    /// How many transactions the caller has opened.
-    opened: u64,
+    /// Those of the open transaction, in their order, which is that of their numbers.
+    savepoints: Vec<Savepoint>,
+    /// The last one that ever was.
+    last_savepoint: Savepoint,
     /// Seeded when it is first needed.
     random: Option<StdRng>,
 }
@@ -106,7 +105,13 @@ impl Allocator<SqliteStore> {
 impl<S: Store> Allocator<S> {
     /// An allocator over any store.
     pub const fn with_store(store: S) -> Self {
-        Self { store, transaction: Transaction::None, opened: 0, random: None }
+        Self {
+            store,
+            transaction: Transaction::None,
+            savepoints: Vec::new(),
+            last_savepoint: Savepoint(0),
+            random: None,
+        }
     }
 
     /// Opens a transaction: until it is committed or rolled back, all calls belong to it and see its changes.
@@ -119,8 +124,8 @@ impl<S: Store> Allocator<S> {
             return Err(Error::Invalid("a transaction is open already"));
         }
         self.store.begin(Access::Write)?;
-        self.opened = self.opened.wrapping_add(1);
-        self.transaction = Transaction::Open { savepoints: 0 };
+        self.savepoints.clear();
+        self.transaction = Transaction::Open;
         Ok(())
     }
 
@@ -132,7 +137,7 @@ impl<S: Store> Allocator<S> {
     pub fn commit(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.transaction, Transaction::None) {
             Transaction::None => Err(NO_TRANSACTION),
-            Transaction::Open { .. } => self.store.commit(),
+            Transaction::Open => self.store.commit(),
             Transaction::Lost => {
                 // The first failure has been reported; one of undoing would add nothing.
                 let _ = self.store.rollback();
@@ -150,7 +155,7 @@ impl<S: Store> Allocator<S> {
     pub fn rollback(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.transaction, Transaction::None) {
             Transaction::None => Err(NO_TRANSACTION),
-            Transaction::Open { .. } | Transaction::Lost => self.store.rollback(),
+            Transaction::Open | Transaction::Lost => self.store.rollback(),
         }
     }
 
@@ -160,10 +165,13 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::Invalid`] if no transaction is open; [`Error::Storage`] if an earlier failure undid it.
     pub fn savepoint(&mut self) -> Result<Savepoint> {
-        let depth = self.savepoints()?;
-        self.store.mark()?;
-        self.transaction = Transaction::Open { savepoints: depth.saturating_add(1) };
-        Ok(Savepoint { depth, transaction: self.opened })
+        self.check_open()?;
+        let marked = self.store.mark();
+        self.notice_loss();
+        marked?;
+        self.last_savepoint = Savepoint(self.last_savepoint.0.saturating_add(1));
+        self.savepoints.push(self.last_savepoint);
+        Ok(self.last_savepoint)
     }
 
     /// Undoes what was changed since a savepoint. It can be gone back to again; those set after it are forgotten.
@@ -173,7 +181,9 @@ impl<S: Store> Allocator<S> {
     /// [`Error::Invalid`] for a savepoint that is forgotten or of another transaction.
     pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
         self.end_savepoints(savepoint, S::undo)?;
-        self.savepoint().map(|_| ())
+        self.store.mark().inspect_err(|_| self.transaction = Transaction::Lost)?;
+        self.savepoints.push(savepoint);
+        Ok(())
     }
 
     /// Forgets a savepoint and those set after it, and keeps what was changed since.
@@ -187,26 +197,20 @@ impl<S: Store> Allocator<S> {
 
     /// Ends a savepoint, and those set after it first.
     fn end_savepoints(&mut self, savepoint: Savepoint, end: fn(&mut S) -> Result<()>) -> Result<()> {
-        let savepoints = self.savepoints()?;
-        if savepoint.transaction != self.opened || savepoint.depth >= savepoints {
-            return Err(Error::Invalid("there is no such savepoint"));
+        self.check_open()?;
+        let found = self.savepoints.binary_search_by_key(&savepoint.0, |one| one.0);
+        let depth = found.map_err(|_| Error::Invalid("there is no such savepoint"))?;
+        for _ in self.savepoints.drain(depth..) {
+            // After a failure it is not known which of them are left.
+            end(&mut self.store).inspect_err(|_| self.transaction = Transaction::Lost)?;
         }
-        for _ in savepoint.depth..savepoints {
-            if let Err(error) = end(&mut self.store) {
-                // It is not known which of them are left.
-                self.transaction = Transaction::Lost;
-                return Err(error);
-            }
-        }
-        self.transaction = Transaction::Open { savepoints: savepoint.depth };
         Ok(())
     }
 
-    /// How many savepoints the open transaction has.
-    fn savepoints(&self) -> Result<usize> {
+    fn check_open(&self) -> Result<()> {
         match self.transaction {
             Transaction::None => Err(NO_TRANSACTION),
-            Transaction::Open { savepoints } => Ok(savepoints),
+            Transaction::Open => Ok(()),
             Transaction::Lost => Err(lost()),
         }
     }
@@ -275,7 +279,7 @@ impl<S: Store> Allocator<S> {
                 let _ = self.store.rollback();
                 answer
             }
-            Transaction::Open { .. } => {
+            Transaction::Open => {
                 let answer = call(&mut self.store);
                 self.notice_loss();
                 answer
@@ -299,7 +303,7 @@ impl<S: Store> Allocator<S> {
                 }
                 answer
             }
-            Transaction::Open { .. } => {
+            Transaction::Open => {
                 let answer = self.write_marked(call);
                 self.notice_loss();
                 answer
