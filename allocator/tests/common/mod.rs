@@ -2,15 +2,23 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part")]
 
+pub mod naive;
+
 use std::net::IpAddr;
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    Allocation, Allocator, ErrorKind, PoolSpec, Request, Result, Usage, parse_address, parse_prefix,
+    Allocation, Allocator, ErrorKind, Granted, PoolInfo, PoolSpec, Request, Resource, Result, parse_address,
+    parse_prefix,
 };
 
 pub fn address(text: &str) -> IpAddr {
     parse_address(text).unwrap()
+}
+
+/// An address, or a block if it has a slash.
+pub fn resource(text: &str) -> Resource {
+    text.parse().unwrap()
 }
 
 pub fn spec(prefix: &str) -> PoolSpec {
@@ -27,13 +35,18 @@ pub fn with_pools<S: Store>(mut allocator: Allocator<S>) -> Allocator<S> {
 /// Allocates any address of a pool.
 pub fn any<S: Store>(allocator: &mut Allocator<S>, owner: &str, pool: &str) -> Result<String> {
     let granted = allocator.allocate(owner, &[Request::any(pool)], None)?;
-    Ok(granted.addresses[0].to_string())
+    Ok(granted.grants[0].resource.to_string())
 }
 
-/// Allocates a given address of a pool.
+/// Allocates a given address or block of a pool.
 pub fn named<S: Store>(allocator: &mut Allocator<S>, owner: &str, pool: &str, text: &str) -> Result<String> {
-    let granted = allocator.allocate(owner, &[Request::named(pool, address(text))], None)?;
-    Ok(granted.addresses[0].to_string())
+    let granted = allocator.allocate(owner, &[Request::named(pool, resource(text))], None)?;
+    Ok(granted.grants[0].resource.to_string())
+}
+
+/// What was granted, as text.
+pub fn texts(granted: &Granted) -> Vec<String> {
+    granted.grants.iter().map(|grant| grant.resource.to_string()).collect()
 }
 
 /// Allocates until the pool is exhausted.
@@ -50,10 +63,10 @@ pub fn drain<S: Store>(allocator: &mut Allocator<S>, pool: &str) -> Vec<String> 
     }
 }
 
-/// Everything that can be seen of p0, p1 and the clock.
-pub fn seen<S: Store>(allocator: &mut Allocator<S>) -> (Vec<Allocation>, [Option<Usage>; 2], u64) {
-    let usage = ["p0", "p1"].map(|pool| allocator.usage(pool).ok());
-    (allocator.list(None).unwrap(), usage, allocator.now_ms().unwrap())
+/// Everything that can be seen, once it is certain that it fits together.
+pub fn seen<S: Store>(allocator: &mut Allocator<S>) -> (Vec<Allocation>, Vec<PoolInfo>, u64) {
+    assert_eq!(allocator.audit().unwrap(), []);
+    (allocator.list(None).unwrap(), allocator.pools().unwrap(), allocator.now_ms().unwrap())
 }
 
 pub fn kind<T: std::fmt::Debug>(answer: Result<T>) -> ErrorKind {
