@@ -3,14 +3,18 @@
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part")]
 
 pub mod naive;
+pub mod rules;
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
     Allocation, Allocator, ErrorKind, Granted, PoolInfo, PoolSpec, Request, Resource, Result, parse_address,
     parse_prefix,
 };
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestRunner};
 
 pub fn address(text: &str) -> IpAddr {
     parse_address(text).unwrap()
@@ -71,4 +75,18 @@ pub fn seen<S: Store>(allocator: &mut Allocator<S>) -> (Vec<Allocation>, Vec<Poo
 
 pub fn kind<T: std::fmt::Debug>(answer: Result<T>) -> ErrorKind {
     answer.unwrap_err().kind()
+}
+
+/// Checks values that are drawn, for so many seconds as `POOLPROOF_MODEL_SECONDS` says, or 20. What fails is made small.
+pub fn for_some_time<T: Strategy>(drawn: &T, check: impl Fn(T::Value)) {
+    let seconds = std::env::var("POOLPROOF_MODEL_SECONDS").ok().and_then(|text| text.parse().ok());
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
+    while Instant::now() < end {
+        let mut runner = TestRunner::new(Config { cases: 10, failure_persistence: None, ..Config::default() });
+        let found = runner.run(drawn, |value| {
+            check(value);
+            Ok(())
+        });
+        found.unwrap_or_else(|error| panic!("{error}"));
+    }
 }
