@@ -88,7 +88,8 @@ impl Granted {
 impl<S: Store> Allocator<S> {
     /// Allocates what each request asks for, all or nothing.
     ///
-    /// A request for any address never takes one that another request of the call names. With `ttl_ms`, at least 1, the
+    /// What is named is placed first, then blocks, large ones before small ones, then single addresses: a call is refused
+    /// for want of room only if what it asks for does not fit, however it were placed. With `ttl_ms`, at least 1, the
     /// allocations are leases that end that many milliseconds from now. O(r log n) in what is asked for and what is held.
     ///
     /// # Errors
