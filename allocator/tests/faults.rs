@@ -25,12 +25,10 @@ struct Plan {
     ends_all: Cell<bool>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Faulty {
     inner: MemoryStore,
     plan: Rc<Plan>,
-    /// What could not be undone is undone before the next transaction, as a store has to.
-    left_over: bool,
 }
 
 impl Faulty {
@@ -95,7 +93,8 @@ impl Store for Faulty {
     }
 
     fn begin(&mut self, access: Access) -> Result<()> {
-        if std::mem::take(&mut self.left_over) {
+        // What could not be undone is undone before the next transaction, as a store has to.
+        if self.inner.in_transaction() {
             self.inner.rollback()?;
         }
         self.step()?.begin(access)
@@ -112,9 +111,7 @@ impl Store for Faulty {
         if !self.inner.in_transaction() {
             return Ok(());
         }
-        let undone = self.undo_step().and_then(Store::rollback);
-        self.left_over = undone.is_err();
-        undone
+        self.undo_step()?.rollback()
     }
 
     fn undo(&mut self) -> Result<()> {
@@ -160,7 +157,7 @@ const CALLS: [(&str, Call); 15] = [
 
 fn prepared() -> (Allocator<Faulty>, Rc<Plan>) {
     let plan = Rc::new(Plan::default());
-    let store = Faulty { plan: plan.clone(), ..Faulty::default() };
+    let store = Faulty { inner: MemoryStore::default(), plan: plan.clone() };
     let mut allocator = with_pools(Allocator::with_store(store));
     allocator.allocate("a", &[Request::any("p0"), Request::any("p0")], Some(10)).unwrap();
     // What is released first waits until 5.
@@ -297,4 +294,15 @@ fn atomic_a_savepoint_that_cannot_be_ended_spoils_the_transaction() {
         assert_eq!(kind(allocator.commit()), ErrorKind::Storage, "{name}");
         assert_untouched(allocator);
     }
+}
+
+#[test]
+fn atomic_a_reset_that_fails_in_a_transaction_undoes_it() {
+    let (mut allocator, plan) = prepared();
+    allocator.begin().unwrap();
+    any(&mut allocator, "b", "p0").unwrap();
+    plan.countdown.set(Some(0));
+    assert_eq!(kind(allocator.reset()), ErrorKind::Busy);
+    assert_eq!(kind(allocator.commit()), ErrorKind::Invalid);
+    assert_untouched(allocator);
 }

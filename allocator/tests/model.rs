@@ -50,10 +50,10 @@ enum Call {
     Delete { pool: usize },
     Allocate { owner: usize, requests: Vec<(usize, Wish)>, ttl_ms: Option<u64> },
     Release { what: Pick },
-    ReleaseExactly { what: Pick, age: u64 },
+    ReleaseExactly { what: Pick, age: i64 },
     ReleaseOwner { owner: usize },
     Renew { what: Pick, ttl_ms: u64 },
-    Advance { by_ms: i64 },
+    Advance { to: Time },
     Begin,
     Commit,
     Rollback,
@@ -76,6 +76,13 @@ struct Shape {
     gateway: Option<u8>,
     exclusions: Vec<(u8, u8)>,
     policy: Policy,
+}
+
+#[derive(Clone, Debug)]
+enum Time {
+    In(i64),
+    End,
+    BeyondTheEnd,
 }
 
 #[derive(Clone, Debug)]
@@ -171,7 +178,13 @@ fn create(pool: impl Strategy<Value = usize>) -> impl Strategy<Value = Call> {
 fn change() -> impl Strategy<Value = Call> {
     let ttl_ms = || prop_oneof![1 => Just(0), 20 => 1_u64..6, 1 => Just(MAX_MS)];
     let requests = || prop_oneof![40 => vec((pool(), wish()), 1..4), 1 => Just(vec![])];
-    let by_ms = prop_oneof![12 => 0_i64..4, 2 => Just(-1), 2 => Just(30), 1 => Just(i64::MAX)];
+    let time = prop_oneof![
+        60 => (0_i64..4).prop_map(Time::In),
+        10 => Just(Time::In(-1)),
+        10 => Just(Time::In(30)),
+        1 => Just(Time::End),
+        3 => Just(Time::BeyondTheEnd),
+    ];
     prop_oneof![
         2 => create(pool()),
         2 => (pool(), shape()).prop_map(|(pool, shape)| Call::Update { pool, shape }),
@@ -179,10 +192,10 @@ fn change() -> impl Strategy<Value = Call> {
         14 => (owner(), requests(), proptest::option::of(ttl_ms()))
             .prop_map(|(owner, requests, ttl_ms)| Call::Allocate { owner, requests, ttl_ms }),
         3 => pick().prop_map(|what| Call::Release { what }),
-        2 => (pick(), 0_u64..3).prop_map(|(what, age)| Call::ReleaseExactly { what, age }),
+        2 => (pick(), -1_i64..3).prop_map(|(what, age)| Call::ReleaseExactly { what, age }),
         1 => owner().prop_map(|owner| Call::ReleaseOwner { owner }),
         2 => (pick(), ttl_ms()).prop_map(|(what, ttl_ms)| Call::Renew { what, ttl_ms }),
-        3 => by_ms.prop_map(|by_ms| Call::Advance { by_ms }),
+        3 => time.prop_map(|to| Call::Advance { to }),
     ]
 }
 
@@ -270,8 +283,8 @@ struct World<'a, S: Store> {
     rules: Rules,
     /// The model as it was when the open transaction began.
     begun: Option<Rules>,
-    /// The savepoints of the open transaction, with the model as it was.
-    savepoints: Vec<(Savepoint, Rules)>,
+    /// The savepoints of the open transaction, by their places among all, with the model as it was.
+    savepoints: Vec<(usize, Rules)>,
     /// Every savepoint that ever was.
     all_savepoints: Vec<Savepoint>,
     pages: Option<Pages>,
@@ -408,7 +421,7 @@ impl<'a, S: Store> World<'a, S> {
             }
             Call::ReleaseExactly { what, age } => {
                 let (pool, resource, owner, generation) = self.pick(what);
-                let generation = Some(generation.saturating_sub(*age));
+                let generation = Some(generation.saturating_add_signed(-age));
                 let release = Release { pool: &pool, resource, owner: &owner, generation };
                 let actual = given(self.allocator.release_exactly(&release));
                 ("release exactly", (actual, self.expect(|rules| rules.release(&release))))
@@ -426,7 +439,7 @@ impl<'a, S: Store> World<'a, S> {
                 let actual = given(self.allocator.renew(&pool, resource, &owner, *ttl_ms));
                 ("renew", (actual, self.expect(|rules| rules.renew(&pool, resource, &owner, *ttl_ms))))
             }
-            Call::Advance { by_ms } => ("advance", self.advance(*by_ms)),
+            Call::Advance { to } => ("advance", self.advance(to)),
             Call::Reset => {
                 let actual = given(self.allocator.reset());
                 (self.rules, self.begun, self.pages) = Default::default();
@@ -486,8 +499,12 @@ impl<'a, S: Store> World<'a, S> {
         (given(answer), expect)
     }
 
-    fn advance(&mut self, by_ms: i64) -> Answers {
-        let now_ms = self.rules.now_ms.saturating_add_signed(by_ms);
+    fn advance(&mut self, to: &Time) -> Answers {
+        let now_ms = match to {
+            Time::In(ms) => self.rules.now_ms.saturating_add_signed(*ms),
+            Time::End => MAX_MS,
+            Time::BeyondTheEnd => MAX_MS + 1,
+        };
         let actual = given(self.allocator.advance_to(now_ms));
         if self.begun.is_some() {
             return (actual, Err(ErrorKind::Invalid));
@@ -521,12 +538,13 @@ impl<'a, S: Store> World<'a, S> {
             Call::ReleaseSavepoint { back } => ("release savepoint", *back),
             _ => return Some(("savepoint", self.set_savepoint())),
         };
-        let one = *self.all_savepoints.iter().rev().nth(back)?;
+        let place = self.all_savepoints.len().checked_sub(back + 1)?;
+        let one = self.all_savepoints[place];
         let actual = given(match call {
             Call::RollbackTo { .. } => self.allocator.rollback_to(one),
             _ => self.allocator.release_savepoint(one),
         });
-        let Some(depth) = self.savepoints.iter().position(|(other, _)| *other == one) else {
+        let Some(depth) = self.savepoints.iter().position(|(other, _)| *other == place) else {
             note(if self.begun.is_some() { "forgotten savepoint" } else { "savepoint without a transaction" });
             return Some((name, (actual, Err(ErrorKind::Invalid))));
         };
@@ -543,7 +561,7 @@ impl<'a, S: Store> World<'a, S> {
         let answer = self.allocator.savepoint();
         let expect = if self.begun.is_some() { Ok(text(())) } else { Err(ErrorKind::Invalid) };
         if let Ok(savepoint) = answer {
-            self.savepoints.push((savepoint, self.rules.clone()));
+            self.savepoints.push((self.all_savepoints.len(), self.rules.clone()));
             self.all_savepoints.push(savepoint);
         }
         (given(answer.map(|_| ())), expect)
@@ -649,6 +667,7 @@ const TO_MEET: [(&str, &[&str]); 23] = [
             "lease ends",
             "lease with a quarantine ends",
             "clock goes back",
+            "end of time",
             "nothing is found",
             "address is found",
             "block is found",

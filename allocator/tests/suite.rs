@@ -661,6 +661,10 @@ fn repeated_an_owner_that_may_not_repeat_is_refused<S: Store>(allocator: Allocat
     }
     assert_eq!(seen(&mut allocator), before);
     assert_eq!(any(&mut allocator, "b", "p0").unwrap(), "10.0.0.4");
+    named(&mut allocator, "c", "p0", "10.0.0.8/30").unwrap();
+    for (owner, request) in ["b", "c"].into_iter().flat_map(|owner| requests.map(|request| (owner, request))) {
+        assert_eq!(kind(all(&mut allocator, owner, &[request])), ErrorKind::Conflict, "{owner} {request:?}");
+    }
     allocator.release_owner("a").unwrap();
     assert_eq!(any(&mut allocator, "a", "p0").unwrap(), "10.0.0.1");
 }
@@ -680,7 +684,10 @@ fn chosen_next_comes_round_as_late_as_can_be<S: Store>(allocator: Allocator<S>) 
     assert_eq!(kind(all(&mut allocator, "b", &too_much)), ErrorKind::Exhausted);
     assert_eq!(all(&mut allocator, "b", &[Request::block("p0", 30)]).unwrap(), ["10.0.0.4/30"]);
     assert_eq!(all(&mut allocator, "b", &[Request::several("p0", 2)]).unwrap(), ["10.0.0.8", "10.0.0.9"]);
+    named(&mut allocator, "b", "p0", "10.0.0.12").unwrap();
+    assert_eq!(any(&mut allocator, "b", "p0").unwrap(), "10.0.0.10");
     allocator.release_owner("b").unwrap();
+    assert_eq!(all(&mut allocator, "b", &[Request::block("p0", 31)]).unwrap(), ["10.0.0.12/31"]);
     assert_eq!(all(&mut allocator, "b", &[Request::block("p0", 30)]).unwrap(), ["10.0.0.4/30"]);
 }
 
@@ -961,6 +968,13 @@ fn accounted_pages_list_what_is_held_all_the_while_just_once<S: Store>(mut alloc
     assert_eq!((texts(&page).len(), page.next), (2, None));
     assert_eq!(allocator.list_page(Some("a"), None, usize::MAX).unwrap().allocations.len(), 3);
     assert_eq!(kind(allocator.list_page(Some("absent"), None, 1)), ErrorKind::NotFound);
+    // The pool that a cursor is of may be gone, and another one have its name.
+    let page = allocator.list_page(Some("b"), None, 0).unwrap();
+    allocator.release_owner("o").unwrap();
+    allocator.delete_pool("b").unwrap();
+    allocator.create_pool("b", &spec("9.0.0.0/30")).unwrap();
+    any(&mut allocator, "o", "b").unwrap();
+    assert_eq!(texts(&allocator.list_page(Some("b"), page.next, 1).unwrap()), ["9.0.0.1"]);
     allocator.reset().unwrap();
     assert_eq!(allocator.list_page(None, None, 1).unwrap().next, None);
 }

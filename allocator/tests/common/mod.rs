@@ -56,7 +56,8 @@ pub fn texts(granted: &Granted) -> Vec<String> {
 /// Allocates until the pool is exhausted.
 pub fn drain<S: Store>(allocator: &mut Allocator<S>, pool: &str) -> Vec<String> {
     let mut drained = Vec::new();
-    loop {
+    // No pool that is drained has more, and a test shall end also when nothing is held.
+    for _ in 0..1000 {
         match any(allocator, "drain", pool) {
             Ok(address) => drained.push(address),
             Err(error) => {
@@ -65,6 +66,7 @@ pub fn drain<S: Store>(allocator: &mut Allocator<S>, pool: &str) -> Vec<String> 
             }
         }
     }
+    panic!("{pool} is never exhausted");
 }
 
 /// Everything that can be seen, once it is certain that it fits together.
@@ -77,16 +79,21 @@ pub fn kind<T: std::fmt::Debug>(answer: Result<T>) -> ErrorKind {
     answer.unwrap_err().kind()
 }
 
-/// Checks values that are drawn, for so many seconds as `POOLPROOF_MODEL_SECONDS` says, or 20. What fails is made small.
+/// Checks values that are drawn, for so many seconds as `POOLPROOF_MODEL_SECONDS` says, or 20.
 pub fn for_some_time<T: Strategy>(drawn: &T, check: impl Fn(T::Value)) {
     let seconds = std::env::var("POOLPROOF_MODEL_SECONDS").ok().and_then(|text| text.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
     while Instant::now() < end {
-        let mut runner = TestRunner::new(Config { cases: 10, failure_persistence: None, ..Config::default() });
-        let found = runner.run(drawn, |value| {
-            check(value);
-            Ok(())
-        });
-        found.unwrap_or_else(|error| panic!("{error}"));
+        for_some(10, drawn, &check);
     }
+}
+
+/// Checks so many values that are drawn. One that fails is made small.
+pub fn for_some<T: Strategy>(cases: u32, drawn: &T, check: impl Fn(T::Value)) {
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let found = runner.run(drawn, |value| {
+        check(value);
+        Ok(())
+    });
+    found.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -471,6 +471,9 @@ impl Rules {
         if now_ms < self.now_ms {
             note("clock goes back");
         }
+        if now_ms == MAX_MS {
+            note("end of time");
+        }
         self.now_ms = self.now_ms.max(now_ms);
         let now_ms = self.now_ms;
         for pool in &mut self.pools {
