@@ -76,7 +76,7 @@ fn refused_only_if_nothing_fits<S: Store>(allocator: Allocator<S>) {
     let allocator = RefCell::new(allocator);
     let held = vec((0_u32..16, 0_u8..3), 0..5);
     let strategy = prop_oneof![Just(Choice::Lowest), Just(Choice::Next), Just(Choice::Random)];
-    for_some(3000, &(strategy, held, vec(wish(), 1..6)), |(strategy, held, wishes)| {
+    for_some(20_000, &(strategy, held, vec(wish(), 1..6)), |(strategy, held, wishes)| {
         let mut allocator = allocator.borrow_mut();
         allocator.reset().unwrap();
         let policy = Policy { strategy, ..Policy::default() };

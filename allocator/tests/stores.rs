@@ -416,9 +416,7 @@ impl<'a, S: Store> Pair<'a, S> {
             let up_to = |store: &mut dyn Store| store.prefix_up_to(space, prefix.family, from).unwrap();
             self.both("prefix up to", up_to);
         }
-        self.of_both("list from", name, |store, pool| {
-            list(store, Filter::From(Place { pool: pool, address: from }, most))
-        });
+        self.of_both("list from", name, |store, pool| list(store, Filter::From(Place { pool, address: from }, most)));
         self.of_both("list of a pool", name, |store, pool| list(store, Filter::Pool(pool, from, most)));
         self.of_both("find", name, |store, pool| store.find(pool, from).unwrap());
         self.of_both("obstacle", name, |store, pool| store.obstacle(pool, extent).unwrap());
