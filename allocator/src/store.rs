@@ -211,8 +211,8 @@ pub trait Store {
     /// What stands in the way of handing out an extent.
     fn obstacle(&mut self, pool: PoolId, extent: Extent) -> Result<Obstacle>;
 
-    /// Lets an owner hold an extent that is free, and tells the number of the allocation, which is higher than that of
-    /// every earlier allocation of a pool of that name. Moves the pool's cursor, if one is given.
+    /// Lets an owner hold an extent that is free, and tells the number of the allocation: one more than the highest that an
+    /// allocation of a pool of that name ever had. Moves the pool's cursor, if one is given.
     fn hold(
         &mut self,
         pool: PoolId,
