@@ -12,11 +12,11 @@
 //! // Dual stack in one call: both addresses or none, for a minute.
 //! let requests = [Request::any("office"), Request::named("office6", parse_address("fd00::5")?)];
 //! let granted = allocator.allocate("printer", &requests, Some(60_000))?;
-//! assert_eq!(granted.addresses[0], parse_address("10.0.0.2")?);
+//! assert_eq!(granted.address(), Some(parse_address("10.0.0.2")?));
 //! assert_eq!(granted.expires_ms, Some(60_000));
 //!
 //! // Only the owner can give an address back.
-//! let refused = allocator.release("office", granted.addresses[0], "scanner").unwrap_err();
+//! let refused = allocator.release("office", granted.grants[0].resource, "scanner").unwrap_err();
 //! assert_eq!(refused.kind(), ErrorKind::NotOwner);
 //!
 //! // The caller tells the time; what has expired is free again.
@@ -35,10 +35,12 @@
 //! | `address` | addresses, prefixes and ranges as strict text and as numbers |
 //! | `span` | arithmetic on runs of addresses |
 //! | `pool` | what a pool is made of, and which addresses it may hand out |
-//! | `free` | how free space changes |
+//! | `resource` | what can be held: an address, or a block |
+//! | `policy` | how a pool hands out addresses |
 //! | `allocator` | the rules, written once over any store, and transactions |
 //! | [`store`] | what the rules need from a store |
 //! | `memory`, `sqlite` | the two stores |
+//! | `audit` | what a consistency check can find |
 //! | `error` | why a call did not do what it was asked |
 
 #![forbid(unsafe_code)]
@@ -62,6 +64,7 @@ mod memory;
 mod policy;
 mod pool;
 mod resource;
+mod shared;
 mod span;
 mod sqlite;
 
@@ -69,8 +72,8 @@ pub mod store;
 
 pub use address::{AddressRange, Family, parse_address, parse_prefix};
 pub use allocator::{
-    Allocator, Cursor, Grant, Granted, MAX_MS, MAX_NAME_BYTES, MemoryAllocator, Page, PoolInfo, Release, Released, Request,
-    Savepoint, SqliteAllocator, Want,
+    Allocator, Cursor, Grant, Granted, MAX_MS, MAX_NAME_BYTES, MemoryAllocator, Page, PoolInfo, Release, Released,
+    Request, Savepoint, SqliteAllocator, Want,
 };
 pub use audit::Difference;
 pub use error::{Cause, Error, ErrorKind, Result};
@@ -78,6 +81,7 @@ pub use memory::MemoryStore;
 pub use policy::{Policy, Repeat, Strategy};
 pub use pool::{PoolShape, PoolSpec, Prefix};
 pub use resource::{Extent, Resource};
+pub use shared::SharedAllocator;
 pub use span::Span;
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 pub use store::{Allocation, Usage};

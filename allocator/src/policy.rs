@@ -18,7 +18,8 @@ pub enum Strategy {
     /// The lowest.
     #[default]
     Lowest,
-    /// The lowest above the one handed out last, then the lowest of all: addresses come round as late as can be.
+    /// The lowest above the last one that this strategy chose, then the lowest of all: addresses come round as late as can
+    /// be. What is named, or granted again, was not chosen.
     Next,
     /// Any free address with the same probability, from a cryptographic generator seeded by the operating system, so that
     /// nobody can tell the next one (CWE-330). A block is the first one at or above such an address.

@@ -56,6 +56,39 @@ impl Span {
         self.last.saturating_sub(self.first).saturating_add(1)
     }
 
+    /// What lies above a taken address, up to and including `last`.
+    pub(crate) fn after(taken: u128, last: u128) -> Option<Self> {
+        Self::new(taken.checked_add(1)?, last)
+    }
+
+    /// How many addresses, modulo 2^128: 0 stands for all.
+    pub(crate) const fn count(self) -> u128 {
+        self.last.wrapping_sub(self.first).wrapping_add(1)
+    }
+
+    /// The address that has n others before it.
+    pub(crate) fn nth(self, n: u128) -> Option<u128> {
+        self.first.checked_add(n).filter(|address| *address <= self.last)
+    }
+
+    /// Where the lowest aligned block of 2^bits addresses begins that begins no lower than `from`.
+    pub(crate) fn block(self, bits: u8, from: u128) -> Option<u128> {
+        let above = u128::BITS.checked_sub(bits.into())?;
+        let low = u128::MAX.checked_shr(above).unwrap_or(0);
+        let first = self.first.max(from).checked_add(low)? & !low;
+        (first | low <= self.last).then_some(first)
+    }
+
+    /// The host bits of the largest aligned block in it.
+    pub(crate) fn room(self) -> u8 {
+        let Some(size) = self.last.wrapping_sub(self.first).checked_add(1) else {
+            return 128;
+        };
+        // Half of a block that would be as large as the span always fits, however the span lies.
+        let most = size.ilog2() as u8;
+        if self.block(most, self.first).is_some() { most } else { most.saturating_sub(1) }
+    }
+
     /// The part below `address`.
     pub(crate) fn below(self, address: u128) -> Option<Self> {
         let last = address.checked_sub(1)?;
@@ -117,6 +150,7 @@ pub(crate) fn total(spans: &[Span]) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::Extent;
     use proptest::prelude::*;
     use smallvec::smallvec;
     use std::collections::BTreeSet;
@@ -159,5 +193,34 @@ mod tests {
         let edgeless = subtract(&[all], &[Span::single(0), Span::single(u128::MAX)]);
         assert_eq!(edgeless.as_slice(), [span(1, u128::MAX - 1)]);
         assert_eq!(total(&edgeless), u128::MAX - 1);
+    }
+
+    /// Where every block of so many host bits begins that lies in a span, by looking at each address.
+    fn blocks(span: Span, host_bits: u8) -> impl Iterator<Item = u128> {
+        let blocks = (span.first()..=span.last()).filter_map(move |first| Extent::new(first, Some(host_bits)));
+        blocks.filter(move |block| span.covers(block.span())).map(Extent::first)
+    }
+
+    #[test]
+    fn rooms_and_blocks_are_what_a_brute_force_says() {
+        for base in [0, u128::MAX - 31] {
+            let spans = (0..32).flat_map(|first| (first..32).map(move |last| span(base + first, base + last)));
+            for span in spans {
+                let most = (0..=5).rev().find(|host_bits| blocks(span, *host_bits).next().is_some());
+                assert_eq!(Some(span.room()), most, "{span:?}");
+                for (host_bits, from) in (0..=6).flat_map(|bits| (base..=span.last()).map(move |from| (bits, from))) {
+                    let lowest = blocks(span, host_bits).find(|first| *first >= from);
+                    assert_eq!(span.block(host_bits, from), lowest, "{span:?} {host_bits} {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_space_is_one_block() {
+        let all = span(0, u128::MAX);
+        assert_eq!((all.room(), all.block(128, 0), all.block(128, 1), all.block(129, 0)), (128, Some(0), None, None));
+        assert_eq!(span(1, u128::MAX).room(), 127);
+        assert_eq!(span(1, u128::MAX - 1).room(), 126);
     }
 }

@@ -95,9 +95,9 @@ pub enum Holder {
 pub enum Obstacle {
     /// Nothing: it is free.
     None,
-    /// Some of it is held or in quarantine.
+    /// Some of it is held or in quarantine, and none of it is reserved.
     Taken,
-    /// Some of it is never handed out.
+    /// Some of it is never handed out, whatever is held.
     Reserved,
 }
 
@@ -151,9 +151,10 @@ pub struct Over {
 /// Pools, what is held and free in them, a clock, and transactions over them all.
 ///
 /// Every method but `begin`, `in_transaction` and `clear` is called inside a transaction. Spans and extents lie within the
-/// prefix of the pool they are used with. All methods cost at most O(log n) in what is stored, plus what they return or
-/// replace, except for `audit`. A failure is [`Error::Busy`](crate::Error::Busy),
-/// [`Error::Storage`](crate::Error::Storage) or, from `commit` alone, [`Error::UnknownOutcome`](crate::Error::UnknownOutcome).
+/// prefix of the pool they are used with; where to look from may be any address or extent. All methods cost at most
+/// O(log n) in what is stored, plus what they return or replace, except for `audit`. A failure is
+/// [`Error::Busy`](crate::Error::Busy), [`Error::Storage`](crate::Error::Storage) or, from `commit` alone,
+/// [`Error::UnknownOutcome`](crate::Error::UnknownOutcome).
 pub trait Store {
     /// Opens a transaction, after rolling back one that could not be rolled back before.
     fn begin(&mut self, access: Access) -> Result<()>;
@@ -190,11 +191,11 @@ pub trait Store {
     /// Removes a pool that has no allocations, and its quarantine with it.
     fn remove_pool(&mut self, pool: PoolId) -> Result<()>;
     /// Replaces what a pool may hand out, by ascending spans with gaps between them, and how. Everything held stays so and
-    /// lies in the spans; what is in quarantine and does not lie in them is forgotten.
+    /// lies in the spans; what is in quarantine and does not lie wholly in them is forgotten. The cursor stays.
     fn shape_pool(&mut self, pool: PoolId, policy: Policy, allocatable: &[Span]) -> Result<()>;
     /// What a pool may hand out, as [`shape_pool`](Store::shape_pool) was told.
     fn allocatable(&mut self, pool: PoolId) -> Result<Vec<Span>>;
-    /// Where [`Strategy::Next`](crate::Strategy::Next) goes on.
+    /// Where [`Strategy::Next`](crate::Strategy::Next) goes on, as [`hold`](Store::hold) was told last; 0 at first.
     fn cursor(&mut self, pool: PoolId) -> Result<u128>;
     /// How a pool hands out addresses.
     fn policy(&mut self, pool: PoolId) -> Result<Policy>;
@@ -210,8 +211,8 @@ pub trait Store {
     /// What stands in the way of handing out an extent.
     fn obstacle(&mut self, pool: PoolId, extent: Extent) -> Result<Obstacle>;
 
-    /// Lets an owner hold an extent that is free, and tells the number of the allocation, which is higher than that of
-    /// every earlier allocation of a pool of that name. Moves the pool's cursor, if one is given.
+    /// Lets an owner hold an extent that is free, and tells the number of the allocation: one more than the highest that an
+    /// allocation of a pool of that name ever had. Moves the pool's cursor, if one is given.
     fn hold(
         &mut self,
         pool: PoolId,
@@ -224,7 +225,7 @@ pub trait Store {
     fn set_expiry(&mut self, pool: PoolId, extent: Extent, expires_ms: Option<u64>) -> Result<()>;
     /// Ends an allocation. Its addresses are free at once, or in quarantine until a time.
     fn end(&mut self, pool: PoolId, extent: Extent, quarantine_until_ms: Option<u64>) -> Result<()>;
-    /// Ends a quarantine: its addresses are free.
+    /// Ends the quarantine of just this extent: its addresses are free.
     fn end_quarantine(&mut self, pool: PoolId, extent: Extent) -> Result<()>;
 
     /// Who holds just this extent, as seen by `owner`.

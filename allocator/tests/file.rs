@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{address, any, drain, kind, named, seen, spec, with_pools};
-use poolproof_allocator::{Allocator, Error, ErrorKind, Request, SqliteAllocator, SqliteOptions};
+use poolproof_allocator::{
+    Allocator, Error, ErrorKind, Policy, Repeat, Request, SqliteAllocator, SqliteOptions, Strategy, Usage,
+};
 
 fn fresh() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -32,6 +34,29 @@ fn durable_what_was_acknowledged_survives_a_restart() {
     assert_eq!(seen(&mut allocator), before);
     allocator.advance_to(10).unwrap();
     assert_eq!(drain(&mut allocator, "p0").len(), 5);
+}
+
+#[test]
+fn durable_policies_quarantines_and_generations_survive_a_restart() {
+    let (_folder, path) = fresh();
+    let policy = Policy { strategy: Strategy::Next, repeat: Repeat::Same, quarantine_ms: 9 };
+    let requests = [Request::several("p0", 2), Request::block("p0", 30)];
+    let mut allocator = Allocator::open(&path).unwrap();
+    allocator.create_pool("p0", &spec("10.0.0.0/28").with_space("red").with_policy(policy)).unwrap();
+    let granted = allocator.allocate("a", &requests, Some(5)).unwrap();
+    allocator.release("p0", granted.grants[0].resource, "a").unwrap();
+    let before = seen(&mut allocator);
+    drop(allocator);
+
+    let mut allocator = Allocator::open(&path).unwrap();
+    assert_eq!(seen(&mut allocator), before);
+    let again = allocator.allocate("a", &requests, None).unwrap();
+    assert_eq!(again.grants[0], granted.grants[1], "it holds but this one of two");
+    assert_eq!(again.grants[1].resource, address("10.0.0.10").into(), "the one above the last");
+    assert!(again.grants[1].generation > granted.grants[2].generation);
+    assert_eq!(kind(allocator.create_pool("p1", &spec("10.0.0.0/8").with_space("red"))), ErrorKind::Conflict);
+    allocator.advance_to(9).unwrap();
+    assert_eq!(allocator.usage("p0").unwrap(), Usage { allocatable: 14, allocated: 6, quarantined: 0 });
 }
 
 #[test]
@@ -148,7 +173,7 @@ fn durable_a_newer_file_is_refused_and_left_alone() {
     let (_folder, path) = fresh();
     drop(with_pools(Allocator::open(&path).unwrap()));
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("PRAGMA user_version = 2").unwrap();
+    connection.execute_batch("PRAGMA user_version = 1000").unwrap();
     drop(connection);
     let before = std::fs::read(&path).unwrap();
     let error = Allocator::open(&path).unwrap_err();

@@ -88,7 +88,8 @@ impl Granted {
 impl<S: Store> Allocator<S> {
     /// Allocates what each request asks for, all or nothing.
     ///
-    /// A request for any address never takes one that another request of the call names. With `ttl_ms`, at least 1, the
+    /// What is named is placed first, then blocks, large ones before small ones, then single addresses: a call is refused
+    /// for want of room only if what it asks for does not fit, however it were placed. With `ttl_ms`, at least 1, the
     /// allocations are leases that end that many milliseconds from now. O(r log n) in what is asked for and what is held.
     ///
     /// # Errors
@@ -104,7 +105,14 @@ impl<S: Store> Allocator<S> {
         let mut random = self.random.take();
         let granted = self.write(|store| {
             let expires_ms = ttl_ms.map(|ttl_ms| end_of_lease(store, ttl_ms)).transpose()?;
-            let mut call = Call { owner, expires_ms, random: &mut random, met: BTreeMap::new(), named: BTreeSet::new(), next: BTreeMap::new() };
+            let mut call = Call {
+                owner,
+                expires_ms,
+                random: &mut random,
+                met: BTreeMap::new(),
+                named: BTreeSet::new(),
+                next: BTreeMap::new(),
+            };
             let mut targets = call.targets(store, requests)?;
             // Named ones come first, so that nothing else takes them, and large blocks before small ones: each block takes
             // as much room from smaller ones wherever it lies, so this order finds room whenever there is enough.
@@ -145,7 +153,9 @@ impl Target {
             Want::Any(count) => Wanted::Any { count },
             Want::Block(length) => {
                 let host_bits = pool.prefix.family.bits().checked_sub(length);
-                Wanted::Block { host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))? }
+                Wanted::Block {
+                    host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))?,
+                }
             }
             Want::Named(resource) => Wanted::Named(pool.prefix.locate(resource)?),
         };
@@ -171,8 +181,8 @@ struct Call<'a> {
     met: BTreeMap<PoolId, u64>,
     /// What it named and was granted again.
     named: BTreeSet<(PoolId, Extent)>,
-    /// Where to look for what else it held, by pool and kind.
-    next: BTreeMap<(PoolId, Option<u8>), Extent>,
+    /// Where to look for what else it held, by pool and kind; `None` behind the top of the address space.
+    next: BTreeMap<(PoolId, Option<u8>), Option<Extent>>,
 }
 
 impl Call<'_> {
@@ -230,7 +240,7 @@ impl Call<'_> {
 
     fn take_named<S: Store>(&mut self, store: &mut S, pool: &Pool, extent: Extent) -> Result<Tenure> {
         match store.obstacle(pool.id, extent)? {
-            Obstacle::None => self.hold(store, pool.id, extent, None),
+            Obstacle::None => self.hold(store, pool, extent, None),
             Obstacle::Reserved => Err(Error::Invalid("the address is not allocatable")),
             Obstacle::Taken => match store.holder(pool.id, extent, self.owner)? {
                 Holder::Owner(tenure) if self.was_held(pool.id, tenure) && self.named.insert((pool.id, extent)) => {
@@ -254,8 +264,8 @@ impl Call<'_> {
         }
         let extent = found.ok_or(Error::Exhausted)?;
         // Behind the top of the address space comes its bottom.
-        let after = extent.span().last().wrapping_add(1);
-        self.hold(store, pool.id, extent, (pool.policy.strategy == Strategy::Next).then_some(after))
+        let cursor = (pool.policy.strategy == Strategy::Next).then(|| extent.span().last().wrapping_add(1));
+        self.hold(store, pool, extent, cursor)
     }
 
     /// The lowest of what the owner held before the call, of the kind asked for, that it was not granted again yet.
@@ -263,16 +273,19 @@ impl Call<'_> {
         if !self.met.contains_key(&pool) {
             return Ok(None);
         }
-        let mut place = self.next.get(&(pool, host_bits)).copied().or(Extent::new(0, host_bits));
+        let kind = (pool, host_bits);
+        let mut place = self.next.get(&kind).copied().unwrap_or(Extent::new(0, host_bits));
         while let Some(from) = place {
             let held = store.held_from(pool, self.owner, from)?;
             let Some(tenure) = held.filter(|tenure| tenure.extent.host_bits() == host_bits) else { break };
             place = tenure.extent.next();
             if self.was_held(pool, tenure) && !self.named.contains(&(pool, tenure.extent)) {
-                self.next.extend(place.map(|place| ((pool, host_bits), place)));
+                self.next.insert(kind, place);
                 return Ok(Some(tenure));
             }
         }
+        // Nothing it held is left from here on, so what this call grants is passed over but once.
+        self.next.insert(kind, place);
         Ok(None)
     }
 
@@ -298,8 +311,9 @@ impl Call<'_> {
         }
     }
 
-    fn hold<S: Store>(&self, store: &mut S, pool: PoolId, extent: Extent, cursor: Option<u128>) -> Result<Tenure> {
-        let generation = store.hold(pool, extent, self.owner, self.expires_ms, cursor)?;
+    /// Holds what is free. What was named leaves the pool's cursor where it is.
+    fn hold<S: Store>(&self, store: &mut S, pool: &Pool, extent: Extent, cursor: Option<u128>) -> Result<Tenure> {
+        let generation = store.hold(pool.id, extent, self.owner, self.expires_ms, cursor)?;
         Ok(Tenure { extent, expires_ms: self.expires_ms, generation })
     }
 
@@ -316,7 +330,9 @@ impl Call<'_> {
 fn seek<S: Store>(store: &mut S, pool: PoolId, host_bits: Option<u8>, from: u128) -> Result<Option<Extent>> {
     match host_bits {
         None => Ok(store.free_from(pool, from)?.map(Extent::address)),
-        Some(host_bits) => Ok(store.free_block(pool, host_bits, from)?.and_then(|first| Extent::new(first, Some(host_bits)))),
+        Some(host_bits) => {
+            Ok(store.free_block(pool, host_bits, from)?.and_then(|first| Extent::new(first, Some(host_bits))))
+        }
     }
 }
 

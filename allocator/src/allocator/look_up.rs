@@ -55,8 +55,8 @@ impl<S: Store> Allocator<S> {
         self.list_page(pool, None, usize::MAX).map(|page| page.allocations)
     }
 
-    /// At most `most` allocations of a pool, or of all pools, from the cursor of the last page on. O(log n) and what it
-    /// returns.
+    /// At most `most` allocations of a pool, or of all pools, from the cursor of the last page on. For a pool, the cursor
+    /// of another one, be it a former one of that name, begins anew. O(log n) and what it returns.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@
 //! The calls themselves are in `pools`, `allocate`, `release` and `look_up`.
 
 mod allocate;
+mod batch;
 mod look_up;
 mod pools;
 mod release;
@@ -43,22 +44,17 @@ pub type SqliteAllocator = Allocator<SqliteStore>;
 enum Transaction {
     /// Every call is its own.
     None,
-    /// Calls belong to it; so many savepoints are set.
-    Open { savepoints: usize },
-    /// The same, but it is of several callers, and none of them ends it.
-    Batch { savepoints: usize },
+    /// Calls belong to it.
+    Open,
     /// The store lost it to a failure; only ending it is left to do.
     Lost,
 }
 
 /// A point of a transaction to go back to. Savepoints nest: going back to one, or forgetting it, forgets those set after it.
+///
+/// Its number tells it from every other savepoint of its allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Savepoint {
-    /// How many were set before it.
-    depth: usize,
-    /// Tells the transactions of an allocator apart.
-    transaction: u64,
-}
+pub struct Savepoint(u64);
 
 /// Hands out addresses of pools to owners and takes them back.
 ///
@@ -71,8 +67,12 @@ pub struct Savepoint {
 pub struct Allocator<S: Store> {
     store: S,
     transaction: Transaction,
-    /// How many transactions the caller has opened.
-    opened: u64,
+    /// Is the open transaction one of several callers, of whom none may end it?
+    is_batch: bool,
+    /// Those of the open transaction, in their order, which is that of their numbers.
+    savepoints: Vec<Savepoint>,
+    /// The last one that ever was.
+    last_savepoint: Savepoint,
     /// Seeded when it is first needed.
     random: Option<StdRng>,
 }
@@ -98,17 +98,34 @@ impl Allocator<SqliteStore> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] for a file of a newer version, a database of something else, or a file that cannot have a
-    /// write-ahead log; [`Error::Storage`] if it cannot be read or written; [`Error::Busy`].
+    /// [`Error::Unsupported`] for a file of a newer version, a database of something else, a file that cannot have a
+    /// write-ahead log, or one of an older version that shall only be read; [`Error::Storage`] if it cannot be read or
+    /// written; [`Error::Busy`].
     pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self> {
         SqliteStore::open(path.as_ref(), options).map(Self::with_store)
+    }
+
+    /// What SQLite's own check of the whole file finds, a line each; none in a sound file. O(n) in its size.
+    ///
+    /// # Errors
+    ///
+    /// None but those of every call.
+    pub fn integrity_check(&mut self) -> Result<Vec<String>> {
+        self.read(SqliteStore::integrity_check)
     }
 }
 
 impl<S: Store> Allocator<S> {
     /// An allocator over any store.
     pub const fn with_store(store: S) -> Self {
-        Self { store, transaction: Transaction::None, opened: 0, random: None }
+        Self {
+            store,
+            transaction: Transaction::None,
+            is_batch: false,
+            savepoints: Vec::new(),
+            last_savepoint: Savepoint(0),
+            random: None,
+        }
     }
 
     /// Opens a transaction: until it is committed or rolled back, all calls belong to it and see its changes.
@@ -121,8 +138,8 @@ impl<S: Store> Allocator<S> {
             return Err(Error::Invalid("a transaction is open already"));
         }
         self.store.begin(Access::Write)?;
-        self.opened = self.opened.wrapping_add(1);
-        self.transaction = Transaction::Open { savepoints: 0 };
+        self.savepoints.clear();
+        self.transaction = Transaction::Open;
         Ok(())
     }
 
@@ -132,9 +149,10 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::Invalid`] if none is open; [`Error::Storage`] if an earlier failure already undid it.
     pub fn commit(&mut self) -> Result<()> {
+        self.check_own()?;
         match std::mem::replace(&mut self.transaction, Transaction::None) {
-            none @ (Transaction::None | Transaction::Batch { .. }) => self.without_transaction(none),
-            Transaction::Open { .. } => self.store.commit(),
+            Transaction::None => Err(NO_TRANSACTION),
+            Transaction::Open => self.store.commit(),
             Transaction::Lost => {
                 // The first failure has been reported; one of undoing would add nothing.
                 let _ = self.store.rollback();
@@ -150,9 +168,10 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::Invalid`] if none is open.
     pub fn rollback(&mut self) -> Result<()> {
+        self.check_own()?;
         match std::mem::replace(&mut self.transaction, Transaction::None) {
-            none @ (Transaction::None | Transaction::Batch { .. }) => self.without_transaction(none),
-            Transaction::Open { .. } | Transaction::Lost => self.store.rollback(),
+            Transaction::None => Err(NO_TRANSACTION),
+            Transaction::Open | Transaction::Lost => self.store.rollback(),
         }
     }
 
@@ -162,10 +181,13 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::Invalid`] if no transaction is open; [`Error::Storage`] if an earlier failure undid it.
     pub fn savepoint(&mut self) -> Result<Savepoint> {
-        let depth = self.savepoints()?;
-        self.store.mark()?;
-        self.transaction = Transaction::Open { savepoints: depth.saturating_add(1) };
-        Ok(Savepoint { depth, transaction: self.opened })
+        self.check_open()?;
+        let marked = self.store.mark();
+        self.notice_loss();
+        marked?;
+        self.last_savepoint = Savepoint(self.last_savepoint.0.saturating_add(1));
+        self.savepoints.push(self.last_savepoint);
+        Ok(self.last_savepoint)
     }
 
     /// Undoes what was changed since a savepoint. It can be gone back to again; those set after it are forgotten.
@@ -175,7 +197,9 @@ impl<S: Store> Allocator<S> {
     /// [`Error::Invalid`] for a savepoint that is forgotten or of another transaction.
     pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<()> {
         self.end_savepoints(savepoint, S::undo)?;
-        self.savepoint().map(|_| ())
+        self.store.mark().inspect_err(|_| self.transaction = Transaction::Lost)?;
+        self.savepoints.push(savepoint);
+        Ok(())
     }
 
     /// Forgets a savepoint and those set after it, and keeps what was changed since.
@@ -189,26 +213,25 @@ impl<S: Store> Allocator<S> {
 
     /// Ends a savepoint, and those set after it first.
     fn end_savepoints(&mut self, savepoint: Savepoint, end: fn(&mut S) -> Result<()>) -> Result<()> {
-        let savepoints = self.savepoints()?;
-        if savepoint.transaction != self.opened || savepoint.depth >= savepoints {
-            return Err(Error::Invalid("there is no such savepoint"));
+        self.check_open()?;
+        let found = self.savepoints.binary_search_by_key(&savepoint.0, |one| one.0);
+        let depth = found.map_err(|_| Error::Invalid("there is no such savepoint"))?;
+        for _ in self.savepoints.drain(depth..) {
+            // After a failure it is not known which of them are left.
+            end(&mut self.store).inspect_err(|_| self.transaction = Transaction::Lost)?;
         }
-        for _ in savepoint.depth..savepoints {
-            if let Err(error) = end(&mut self.store) {
-                // It is not known which of them are left.
-                self.transaction = Transaction::Lost;
-                return Err(error);
-            }
-        }
-        self.transaction = Transaction::Open { savepoints: savepoint.depth };
         Ok(())
     }
 
-    /// How many savepoints the open transaction has.
-    fn savepoints(&self) -> Result<usize> {
+    /// What ends the transaction is not for one of many to do.
+    fn check_own(&self) -> Result<()> {
+        if self.is_batch { Err(Error::Invalid("the transaction is not this caller's")) } else { Ok(()) }
+    }
+
+    fn check_open(&self) -> Result<()> {
         match self.transaction {
             Transaction::None => Err(NO_TRANSACTION),
-            Transaction::Open { savepoints } => Ok(savepoints),
+            Transaction::Open => Ok(()),
             Transaction::Lost => Err(lost()),
         }
     }
@@ -230,7 +253,7 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::Invalid`] inside a transaction and beyond [`MAX_MS`].
     pub fn advance_to(&mut self, now_ms: u64) -> Result<u64> {
-        if self.transaction != Transaction::None {
+        if self.transaction != Transaction::None && !self.is_batch {
             return Err(Error::Invalid("time cannot pass inside a transaction"));
         }
         if now_ms > MAX_MS {
@@ -253,6 +276,7 @@ impl<S: Store> Allocator<S> {
     ///
     /// None but those of every call.
     pub fn reset(&mut self) -> Result<()> {
+        self.check_own()?;
         self.transaction = Transaction::None;
         self.store.clear()
     }
@@ -277,7 +301,7 @@ impl<S: Store> Allocator<S> {
                 let _ = self.store.rollback();
                 answer
             }
-            Transaction::Open { .. } => {
+            Transaction::Open => {
                 let answer = call(&mut self.store);
                 self.notice_loss();
                 answer
@@ -301,7 +325,7 @@ impl<S: Store> Allocator<S> {
                 }
                 answer
             }
-            Transaction::Open { .. } => {
+            Transaction::Open => {
                 let answer = self.write_marked(call);
                 self.notice_loss();
                 answer
@@ -348,16 +372,11 @@ fn find_pool<S: Store>(store: &mut S, name: &str) -> Result<Pool> {
     store.find_pool(name)?.ok_or(Error::NotFound("there is no such pool"))
 }
 
-/// When something that starts now and lasts `ttl_ms` ends.
-fn end_of<S: Store>(store: &mut S, ttl_ms: u64) -> Result<u64> {
-    let end_ms = store.now_ms()?.checked_add(ttl_ms).ok_or(TOO_LATE)?;
-    if end_ms > MAX_MS { Err(TOO_LATE) } else { Ok(end_ms) }
-}
-
 /// When a lease that starts now ends.
 fn end_of_lease<S: Store>(store: &mut S, ttl_ms: u64) -> Result<u64> {
     if ttl_ms == 0 {
         return Err(Error::Invalid("a lease must last at least a millisecond"));
     }
-    end_of(store, ttl_ms)
+    let end_ms = store.now_ms()?.checked_add(ttl_ms).ok_or(TOO_LATE)?;
+    if end_ms > MAX_MS { Err(TOO_LATE) } else { Ok(end_ms) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Allocator, MAX_MS, check_name, end_of, end_of_lease, find_pool};
+use super::{Allocator, MAX_MS, check_name, end_of_lease, find_pool};
 use crate::error::{Error, Result};
 use crate::resource::{Extent, Resource};
 use crate::store::{Filter, Holder, Pool, PoolId, Store, Tenure};
@@ -109,12 +109,17 @@ fn owned<S: Store>(store: &mut S, pool: &str, resource: Resource, owner: &str) -
 
 /// Ends an allocation now; what its pool puts in quarantine is not free yet.
 fn end_now<S: Store>(store: &mut S, pool: PoolId, extent: Extent, quarantine_ms: u64) -> Result<()> {
-    let until_ms = match quarantine_ms {
-        0 => None,
-        // At the end of time a quarantine lasts until then.
-        _ => Some(end_of(store, quarantine_ms).unwrap_or(MAX_MS)),
-    };
-    store.end(pool, extent, until_ms)
+    if quarantine_ms == 0 {
+        return store.end(pool, extent, None);
+    }
+    let now_ms = store.now_ms()?;
+    store.end(pool, extent, end_of_quarantine(now_ms, quarantine_ms, now_ms))
+}
+
+/// When a quarantine ends, at the end of time at the latest; `None` if it is over by now.
+fn end_of_quarantine(began_ms: u64, quarantine_ms: u64, now_ms: u64) -> Option<u64> {
+    let until_ms = began_ms.saturating_add(quarantine_ms).min(MAX_MS);
+    (until_ms > now_ms).then_some(until_ms)
 }
 
 /// Ends every lease and quarantine that is over. A lease that ended long ago has had its quarantine meanwhile.
@@ -125,8 +130,7 @@ pub(super) fn end_what_is_over<S: Store>(store: &mut S, now_ms: u64) -> Result<(
             continue;
         }
         let quarantine_ms = store.policy(over.pool)?.quarantine_ms;
-        let until_ms = over.ended_ms.saturating_add(quarantine_ms).min(MAX_MS);
-        store.end(over.pool, over.extent, (until_ms > now_ms).then_some(until_ms))?;
+        store.end(over.pool, over.extent, end_of_quarantine(over.ended_ms, quarantine_ms, now_ms))?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::policy::{Policy, Repeat};
 use crate::pool::Prefix;
 use crate::resource::Extent;
-use crate::span::{Span, Spans, subtract};
+use crate::span::{Span, subtract};
 use crate::store::{
     Access, Allocation, Filter, Holder, Obstacle, Over, Place, Pool, PoolId, Store, Tenure, Usage,
 };
@@ -57,7 +57,7 @@ pub struct MemoryStore {
 struct Tables {
     now_ms: u64,
     last_pool: u32,
-    /// The number of the last allocation of all pools. Not undone: what was told once is not told of something else.
+    /// No pool that was removed had an allocation with a higher number.
     generation: u64,
     pools: BTreeMap<u32, MemoryPool>,
     names: HashMap<Arc<str>, u32>,
@@ -77,6 +77,7 @@ struct Tables {
 #[derive(Debug)]
 enum Undo {
     SetNow(u64),
+    SetGeneration(u64),
     RemovePool(u32),
     InsertPool(u32, Box<MemoryPool>),
     SetLayout(u32, Box<Layout>),
@@ -192,6 +193,14 @@ impl Tables {
         if self.ends.is_empty() { None } else { self.ends.get(&id).copied() }
     }
 
+    /// The number of an allocation is free for another one. What is in quarantine has that of a former one.
+    fn take_number_back(&mut self, id: RecordId) {
+        let Some(record) = self.records.get(id).filter(|record| record.owner().is_some()) else { return };
+        if let Some(pool) = self.pools.get_mut(&record.pool()) {
+            pool.generation = record.generation().saturating_sub(1);
+        }
+    }
+
     /// Forgets a record that does not count.
     fn forget(&mut self, id: RecordId) {
         self.set_end(id, None);
@@ -272,12 +281,14 @@ impl MemoryStore {
     fn apply(&mut self, undo: Undo) -> Result<()> {
         match undo {
             Undo::SetNow(now_ms) => self.tables.now_ms = now_ms,
+            Undo::SetGeneration(generation) => self.tables.generation = generation,
             Undo::RemovePool(key) => drop(self.tables.remove_pool(key)?),
             Undo::InsertPool(key, pool) => self.tables.insert_pool(key, *pool),
             Undo::SetLayout(key, layout) => drop(self.tables.set_layout(key, *layout)?),
             Undo::SetCursor(key, cursor) => self.tables.pools.get_mut(&key).ok_or_else(missing)?.cursor = cursor,
             Undo::Unlink(id) => {
                 self.tables.unlink(id)?;
+                self.tables.take_number_back(id);
                 self.tables.forget(id);
             }
             Undo::Link(id) => self.tables.link(id)?,
@@ -362,7 +373,7 @@ impl Store for MemoryStore {
             prefix: pool.prefix,
             policy: pool.layout.policy,
             usage: pool.usage(),
-            generation: self.tables.generation,
+            generation: pool.generation,
         }))
     }
 
@@ -381,7 +392,7 @@ impl Store for MemoryStore {
         let last = self.tables.last_pool.checked_add(1);
         let key = last.ok_or_else(|| Error::storage("2^32 pools have been created"))?;
         self.tables.last_pool = key;
-        self.tables.insert_pool(key, MemoryPool::new(name.into(), space.into(), prefix));
+        self.tables.insert_pool(key, MemoryPool::new(name.into(), space.into(), prefix, self.tables.generation));
         self.log.push(Undo::RemovePool(key));
         Ok(PoolId(key.into()))
     }
@@ -392,6 +403,8 @@ impl Store for MemoryStore {
             self.take_out(id)?;
         }
         let removed = self.tables.remove_pool(key(pool))?;
+        let highest = self.tables.generation.max(removed.generation);
+        self.log.push(Undo::SetGeneration(std::mem::replace(&mut self.tables.generation, highest)));
         self.log.push(Undo::InsertPool(key(pool), Box::new(removed)));
         Ok(())
     }
@@ -465,12 +478,13 @@ impl Store for MemoryStore {
         expires_ms: Option<u64>,
         cursor: Option<u128>,
     ) -> Result<u64> {
+        let generation = self.tables.pool(pool)?.generation.saturating_add(1);
         let owner = self.tables.texts.insert(owner).ok_or_else(|| Error::storage("there are too many names"))?;
-        self.tables.generation = self.tables.generation.saturating_add(1);
-        let generation = self.tables.generation;
         self.add(Record::new(key(pool), extent, owner, generation), expires_ms)?;
+        let changed = self.tables.pool_mut(pool)?;
+        changed.generation = generation;
         if let Some(cursor) = cursor {
-            let before = std::mem::replace(&mut self.tables.pool_mut(pool)?.cursor, cursor);
+            let before = std::mem::replace(&mut changed.cursor, cursor);
             self.log.push(Undo::SetCursor(key(pool), before));
         }
         Ok(generation)

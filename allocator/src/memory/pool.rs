@@ -21,13 +21,15 @@ pub(super) struct MemoryPool {
     quarantined: u128,
     /// Where the strategy that takes one after the other goes on.
     pub(super) cursor: u128,
+    /// The number of the last allocation of a pool of this name.
+    pub(super) generation: u64,
 }
 
 impl MemoryPool {
     /// A pool that may hand out nothing.
-    pub(super) fn new(name: Arc<str>, space: Arc<str>, prefix: Prefix) -> Self {
+    pub(super) fn new(name: Arc<str>, space: Arc<str>, prefix: Prefix, generation: u64) -> Self {
         let layout = Layout::new(prefix, Policy::default(), Spans::new());
-        Self { name, space, prefix, layout, allocated: 0, quarantined: 0, cursor: 0 }
+        Self { name, space, prefix, layout, allocated: 0, quarantined: 0, cursor: 0, generation }
     }
 
     /// Its key among the prefixes.
@@ -122,7 +124,11 @@ impl Layout {
     }
 
     /// The records that end no lower than an address, ascending.
-    pub(super) fn records_from<'a>(&'a self, records: &'a Records, address: u128) -> impl Iterator<Item = RecordId> + 'a {
+    pub(super) fn records_from<'a>(
+        &'a self,
+        records: &'a Records,
+        address: u128,
+    ) -> impl Iterator<Item = RecordId> + use<'a> {
         self.tree.iter_from(&self.view(records), address).filter_map(record)
     }
 

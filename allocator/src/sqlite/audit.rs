@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::SqliteStore;
-use super::free::{Free, room};
+use super::free::Free;
 use super::pools::{covers, no_pool, spans};
 use super::tally::{Tally, tallies};
 use super::values::Whole;
@@ -149,7 +149,7 @@ impl Account {
     fn rooms(&self, differences: &mut Vec<Difference>) {
         let entry = |span, room| format!("{}, {room} host bits", self.range(span));
         let kept = self.free.iter().map(|free| entry(free.span, free.room));
-        let expected = self.free.iter().map(|free| entry(free.span, room(free.span)));
+        let expected = self.free.iter().map(|free| entry(free.span, free.span.room()));
         self.compare("room", kept, expected, differences);
     }
 

@@ -90,7 +90,7 @@ impl SqliteStore {
         while let Some(room) = self.row(ROOM_FROM, params![pool.0, least], |row| row.get::<_, u8>(0))? {
             // A span that the address cuts may have no such block above it. The next one is whole.
             let found = self.first(TWO_OF_ROOM, params![pool.0, room, key(address)], |row| {
-                Ok(lowest_block(span(row, 0)?, host_bits, address))
+                Ok(span(row, 0)?.block(host_bits, address))
             })?;
             lowest = lowest.into_iter().chain(found).min();
             least = room.saturating_add(1);
@@ -180,11 +180,11 @@ impl SqliteStore {
 
     fn add_free(&mut self, pool: PoolId, span: Span, slot: Option<u64>) -> Result<()> {
         let sql = "INSERT INTO free (pool, last, first, room, slot) VALUES (?1, ?2, ?3, ?4, ?5)";
-        self.run(sql, params![pool.0, key(span.last()), key(span.first()), room(span), slot.map(Whole)])
+        self.run(sql, params![pool.0, key(span.last()), key(span.first()), span.room(), slot.map(Whole)])
     }
 
     fn replace_free(&mut self, pool: PoolId, old: Free, new: Span) -> Result<()> {
-        let (last, room) = (old.span.last(), room(new));
+        let (last, room) = (old.span.last(), new.room());
         if new.last() == last && room == old.room {
             self.run_one(MOVE_FIRST, params![pool.0, key(last), key(new.first())])?;
         } else {
@@ -196,57 +196,5 @@ impl SqliteStore {
     fn remove_free(&mut self, pool: PoolId, old: Free) -> Result<()> {
         self.run_one(REMOVE, params![pool.0, key(old.span.last())])?;
         old.slot.map_or(Ok(()), |slot| self.close_slot(pool, slot, old.span.size()))
-    }
-}
-
-/// Where the lowest block of so many host bits begins that lies in a span, from an address on.
-fn lowest_block(span: Span, host_bits: u8, from: u128) -> Option<u128> {
-    let mask = Extent::new(0, Some(host_bits))?.span().last();
-    // Rounded up. Past the top of the address space is no block.
-    let first = span.first().max(from).checked_add(mask)? & !mask;
-    (first | mask <= span.last()).then_some(first)
-}
-
-/// The host bits of the largest block in a span.
-pub(super) fn room(span: Span) -> u8 {
-    // Half of a block that would be as large as the span always fits, however the span lies.
-    let most = match span.last().saturating_sub(span.first()).checked_add(1) {
-        Some(size) => size.ilog2() as u8,
-        None => 128,
-    };
-    if lowest_block(span, most, span.first()).is_some() { most } else { most.saturating_sub(1) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where every block of so many host bits begins that lies in a span, by looking at each address.
-    fn blocks(span: Span, host_bits: u8) -> impl Iterator<Item = u128> {
-        let blocks = (span.first()..=span.last()).filter_map(move |first| Extent::new(first, Some(host_bits)));
-        blocks.filter(move |block| span.covers(block.span())).map(Extent::first)
-    }
-
-    #[test]
-    fn rooms_and_blocks_are_what_a_brute_force_says() {
-        for base in [0, u128::MAX - 31] {
-            let spans = (0..32).flat_map(|first| (first..32).map(move |last| Span::between(base + first, base + last)));
-            for span in spans {
-                let most = (0..=5).rev().find(|host_bits| blocks(span, *host_bits).next().is_some());
-                assert_eq!(Some(room(span)), most, "{span:?}");
-                for (host_bits, from) in (0..=6).flat_map(|bits| (base..=span.last()).map(move |from| (bits, from))) {
-                    let lowest = blocks(span, host_bits).find(|first| *first >= from);
-                    assert_eq!(lowest_block(span, host_bits, from), lowest, "{span:?} {host_bits} {from}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_whole_space_is_one_block() {
-        let all = Span::between(0, u128::MAX);
-        assert_eq!((room(all), lowest_block(all, 128, 0), lowest_block(all, 128, 1)), (128, Some(0), None));
-        assert_eq!(room(Span::between(1, u128::MAX)), 127);
-        assert_eq!(room(Span::between(1, u128::MAX - 1)), 126);
     }
 }

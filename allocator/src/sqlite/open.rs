@@ -66,7 +66,7 @@ enum Layout {
 impl SqliteStore {
     /// Opens a file, creating it or bringing it up to this version unless it is only to be read. It is left as it was if it
     /// is not one of ours.
-    pub(crate) fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
+    pub fn open(path: &Path, options: SqliteOptions) -> Result<Self> {
         // Without SQLITE_OPEN_URI a path is a path, whatever it looks like.
         let access = match options.read_only {
             true => OpenFlags::SQLITE_OPEN_READ_ONLY,

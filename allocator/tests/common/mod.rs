@@ -2,15 +2,27 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each suite uses its part")]
 
+pub mod naive;
+pub mod rules;
+
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    Allocation, Allocator, ErrorKind, PoolSpec, Request, Result, Usage, parse_address, parse_prefix,
+    Allocation, Allocator, ErrorKind, Granted, PoolInfo, PoolSpec, Request, Resource, Result, parse_address,
+    parse_prefix,
 };
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestRunner};
 
 pub fn address(text: &str) -> IpAddr {
     parse_address(text).unwrap()
+}
+
+/// An address, or a block if it has a slash.
+pub fn resource(text: &str) -> Resource {
+    text.parse().unwrap()
 }
 
 pub fn spec(prefix: &str) -> PoolSpec {
@@ -27,19 +39,25 @@ pub fn with_pools<S: Store>(mut allocator: Allocator<S>) -> Allocator<S> {
 /// Allocates any address of a pool.
 pub fn any<S: Store>(allocator: &mut Allocator<S>, owner: &str, pool: &str) -> Result<String> {
     let granted = allocator.allocate(owner, &[Request::any(pool)], None)?;
-    Ok(granted.addresses[0].to_string())
+    Ok(granted.grants[0].resource.to_string())
 }
 
-/// Allocates a given address of a pool.
+/// Allocates a given address or block of a pool.
 pub fn named<S: Store>(allocator: &mut Allocator<S>, owner: &str, pool: &str, text: &str) -> Result<String> {
-    let granted = allocator.allocate(owner, &[Request::named(pool, address(text))], None)?;
-    Ok(granted.addresses[0].to_string())
+    let granted = allocator.allocate(owner, &[Request::named(pool, resource(text))], None)?;
+    Ok(granted.grants[0].resource.to_string())
+}
+
+/// What was granted, as text.
+pub fn texts(granted: &Granted) -> Vec<String> {
+    granted.grants.iter().map(|grant| grant.resource.to_string()).collect()
 }
 
 /// Allocates until the pool is exhausted.
 pub fn drain<S: Store>(allocator: &mut Allocator<S>, pool: &str) -> Vec<String> {
     let mut drained = Vec::new();
-    loop {
+    // No pool that is drained has more, and a test shall end also when nothing is held.
+    for _ in 0..1000 {
         match any(allocator, "drain", pool) {
             Ok(address) => drained.push(address),
             Err(error) => {
@@ -48,14 +66,34 @@ pub fn drain<S: Store>(allocator: &mut Allocator<S>, pool: &str) -> Vec<String> 
             }
         }
     }
+    panic!("{pool} is never exhausted");
 }
 
-/// Everything that can be seen of p0, p1 and the clock.
-pub fn seen<S: Store>(allocator: &mut Allocator<S>) -> (Vec<Allocation>, [Option<Usage>; 2], u64) {
-    let usage = ["p0", "p1"].map(|pool| allocator.usage(pool).ok());
-    (allocator.list(None).unwrap(), usage, allocator.now_ms().unwrap())
+/// Everything that can be seen, once it is certain that it fits together.
+pub fn seen<S: Store>(allocator: &mut Allocator<S>) -> (Vec<Allocation>, Vec<PoolInfo>, u64) {
+    assert_eq!(allocator.audit().unwrap(), []);
+    (allocator.list(None).unwrap(), allocator.pools().unwrap(), allocator.now_ms().unwrap())
 }
 
 pub fn kind<T: std::fmt::Debug>(answer: Result<T>) -> ErrorKind {
     answer.unwrap_err().kind()
+}
+
+/// Checks values that are drawn, for so many seconds as `POOLPROOF_MODEL_SECONDS` says, or 20.
+pub fn for_some_time<T: Strategy>(drawn: &T, check: impl Fn(T::Value)) {
+    let seconds = std::env::var("POOLPROOF_MODEL_SECONDS").ok().and_then(|text| text.parse().ok());
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(20));
+    while Instant::now() < end {
+        for_some(10, drawn, &check);
+    }
+}
+
+/// Checks so many values that are drawn. One that fails is made small.
+pub fn for_some<T: Strategy>(cases: u32, drawn: &T, check: impl Fn(T::Value)) {
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let found = runner.run(drawn, |value| {
+        check(value);
+        Ok(())
+    });
+    found.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -67,6 +67,7 @@ impl Sqlite {
         Sqlite::open(path.to_owned(), None, variant)
     }
 
+    fn open(path: PathBuf, folder: Option<TempDir>, variant: Variant) -> Result<Sqlite, Failure> {
         let allocator = Allocator::open(&path).map_err(|error| {
             // What was not there before stays away; there is nothing in it.
             let _ = fs::remove_file(&path);

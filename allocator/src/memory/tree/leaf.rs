@@ -8,12 +8,13 @@
 
 use std::ops::Range;
 
-use super::{Held, Span, Spans};
+use super::{Held, Spans};
+use crate::span::Span;
 
 const HINT_BITS: u8 = 24;
 
 /// A taken span, and the room in the gap behind it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) slot: u32,
     /// The hint in the upper 24 bits, the room in the lower 8.
@@ -26,7 +27,7 @@ impl Entry {
     }
 
     pub(super) fn room(self) -> u8 {
-        self.key as u8
+        self.key as u8 // the lower 8 bits
     }
 
     fn set_hint(&mut self, hint: u32) {
@@ -38,9 +39,14 @@ impl Entry {
     }
 }
 
+/// One more than the host bits of the largest aligned block in a gap, because there may be no gap.
+fn room(gap: Span) -> u8 {
+    gap.room().saturating_add(1)
+}
+
 /// Methods that search take `first`, the first address of the first entry, and those that look at
 /// gaps take `last`, the last address before the next leaf: the nodes above know both.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Leaf {
     entries: Vec<Entry>,
     /// How many bits of an address lie below its hint.
@@ -52,6 +58,7 @@ impl Leaf {
         &self.entries
     }
 
+    /// The most room of its gaps.
     pub(super) fn room(&self) -> u8 {
         self.entries.iter().map(|entry| entry.room()).max().unwrap_or(0)
     }
@@ -60,7 +67,7 @@ impl Leaf {
     pub(super) fn rank(&self, spans: &impl Spans, first: u128, address: u128) -> usize {
         let alike = self.alike(first, address);
         let entries = self.entries.get(alike.clone()).unwrap_or_default();
-        let begun = entries.partition_point(|entry| spans.span(entry.slot).first <= address);
+        let begun = entries.partition_point(|entry| spans.span(entry.slot).first() <= address);
         alike.start.saturating_add(begun)
     }
 
@@ -74,9 +81,7 @@ impl Leaf {
     pub(super) fn ending_from(&self, spans: &impl Spans, first: u128, address: u128) -> &[Entry] {
         let rank = self.rank(spans, first, address);
         let before = rank.checked_sub(1);
-        let meets = |index: &usize| {
-            self.held(spans, *index).is_some_and(|held| held.span.last >= address)
-        };
+        let meets = |index: &usize| self.held(spans, *index).is_some_and(|held| held.span.last() >= address);
         self.entries.get(before.filter(meets).unwrap_or(rank)..).unwrap_or_default()
     }
 
@@ -84,58 +89,40 @@ impl Leaf {
     fn gap(&self, spans: &impl Spans, index: usize, last: u128) -> Option<Span> {
         let taken = self.held(spans, index)?.span;
         let next = self.held(spans, index.saturating_add(1));
-        Span::after(taken.last, next.map_or(last, |next| next.span.first.saturating_sub(1)))
+        Span::after(taken.last(), next.map_or(last, |next| next.span.first().saturating_sub(1)))
     }
 
     /// The gaps behind the entries from an index on that have more room than that.
-    pub(super) fn gaps(
-        &self,
-        spans: &impl Spans,
-        start: usize,
-        room: u8,
-        last: u128,
-    ) -> impl Iterator<Item = Span> {
+    pub(super) fn gaps(&self, spans: &impl Spans, start: usize, room: u8, last: u128) -> impl Iterator<Item = Span> {
         let entries = self.entries.iter().enumerate().skip(start);
         let roomy = entries.filter(move |(_, entry)| entry.room() > room);
         roomy.filter_map(move |(index, _)| self.gap(spans, index, last))
     }
 
     /// Where it was put, or nothing if something is in the way.
-    pub(super) fn insert(
-        &mut self,
-        spans: &impl Spans,
-        first: u128,
-        new: Held,
-        last: u128,
-    ) -> Option<usize> {
-        let index = self.rank(spans, first, new.span.first);
+    pub(super) fn insert(&mut self, spans: &impl Spans, first: u128, new: Held, last: u128) -> Option<usize> {
+        let index = self.rank(spans, first, new.span.first());
         let next = self.held(spans, index);
-        let last = next.map_or(last, |next| next.span.first.saturating_sub(1));
+        let last = next.map_or(last, |next| next.span.first().saturating_sub(1));
         let previous = index.checked_sub(1).and_then(|index| self.held(spans, index));
-        if new.span.last > last || previous.is_some_and(|held| held.span.last >= new.span.first) {
+        if new.span.last() > last || previous.is_some_and(|held| held.span.last() >= new.span.first()) {
             return None;
         }
         if let Some(previous) = previous {
-            let gap = Span::after(previous.span.last, new.span.first.saturating_sub(1));
+            let gap = Span::after(previous.span.last(), new.span.first().saturating_sub(1));
             self.set_room(index.saturating_sub(1), gap);
         }
-        self.cover(spans, first, new.span.first);
-        let room = Span::after(new.span.last, last).map_or(0, Span::room);
-        let key = self.hint(new.span.first) << 8 | u32::from(room);
+        self.cover(spans, first, new.span.first());
+        let room = Span::after(new.span.last(), last).map_or(0, room);
+        let key = self.hint(new.span.first()) << 8 | u32::from(room);
         reserve_some(&mut self.entries);
         self.entries.insert(index, Entry { slot: new.slot, key });
         Some(index)
     }
 
     /// Nothing if it is not there.
-    pub(super) fn remove(
-        &mut self,
-        spans: &impl Spans,
-        first: u128,
-        old: Held,
-        last: u128,
-    ) -> Option<()> {
-        let alike = self.alike(first, old.span.first);
+    pub(super) fn remove(&mut self, spans: &impl Spans, first: u128, old: Held, last: u128) -> Option<()> {
+        let alike = self.alike(first, old.span.first());
         let mut entries = self.entries.get(alike.clone())?.iter();
         let index = alike.start.checked_add(entries.position(|entry| entry.slot == old.slot)?)?;
         self.entries.remove(index);
@@ -148,10 +135,12 @@ impl Leaf {
         Some(())
     }
 
-    /// The next leaf begins elsewhere now, and so the gap behind the last entry has changed.
-    pub(super) fn stretch(&mut self, spans: &impl Spans, last: u128) {
+    /// The next leaf begins further on now. The room that the gap behind the last entry has so.
+    pub(super) fn stretch(&mut self, spans: &impl Spans, last: u128) -> u8 {
         let index = self.entries.len().saturating_sub(1);
-        self.set_room(index, self.gap(spans, index, last));
+        let gap = self.gap(spans, index, last);
+        self.set_room(index, gap);
+        gap.map_or(0, room)
     }
 
     /// Keeps the entries before the index, gives away the others.
@@ -173,6 +162,7 @@ impl Leaf {
         self.sharpen(spans);
     }
 
+    /// The nth entry.
     pub(super) fn held(&self, spans: &impl Spans, index: usize) -> Option<Held> {
         let slot = self.entries.get(index)?.slot;
         Some(Held { slot, span: spans.span(slot) })
@@ -180,10 +170,11 @@ impl Leaf {
 
     fn set_room(&mut self, index: usize, gap: Option<Span>) {
         if let Some(entry) = self.entries.get_mut(index) {
-            entry.set_room(gap.map_or(0, Span::room));
+            entry.set_room(gap.map_or(0, room));
         }
     }
 
+    /// Depends on nothing else but the shift, so two leaves of one shift have the same hints.
     fn hint(&self, address: u128) -> u32 {
         let bits = address.checked_shr(self.shift.into()).unwrap_or(0);
         bits as u32 & ((1 << HINT_BITS) - 1)
@@ -199,13 +190,14 @@ impl Leaf {
             return end..end;
         }
         let hint = self.hint(address);
-        let start = self.entries.partition_point(|entry| entry.hint() < hint);
+        // Not a binary search: each step of that would wait for the cache miss of the one before.
+        let start = self.entries.iter().filter(|entry| entry.hint() < hint).count();
         let behind = self.entries.get(start..).unwrap_or_default();
         let count = behind.iter().take_while(|entry| entry.hint() == hint).count();
         start..start.saturating_add(count)
     }
 
-    /// Coarsens the hints if those of `first` and the address would not compare.
+    /// Coarsens the hints if the address differs from `first` in bits above them.
     fn cover(&mut self, spans: &impl Spans, first: u128, address: u128) {
         let shift = if self.entries.is_empty() { 0 } else { shift(first, address).max(self.shift) };
         self.set_shift(spans, shift);
@@ -214,18 +206,19 @@ impl Leaf {
     /// Makes the hints as fine as the entries allow.
     fn sharpen(&mut self, spans: &impl Spans) {
         let ends = [self.entries.first(), self.entries.last()];
-        if let [Some(first), Some(last)] = ends.map(|entry| Some(spans.span(entry?.slot).first)) {
+        if let [Some(first), Some(last)] = ends.map(|entry| Some(spans.span(entry?.slot).first())) {
             self.set_shift(spans, shift(first, last));
         }
     }
 
+    /// Makes all hints anew, unless they are of that shift already.
     fn set_shift(&mut self, spans: &impl Spans, shift: u8) {
         if shift == self.shift {
-            return; // a hint depends on nothing but the address and the shift
+            return;
         }
         self.shift = shift;
         for index in 0..self.entries.len() {
-            let hint = self.held(spans, index).map_or(0, |held| self.hint(held.span.first));
+            let hint = self.held(spans, index).map_or(0, |held| self.hint(held.span.first()));
             if let Some(entry) = self.entries.get_mut(index) {
                 entry.set_hint(hint);
             }
@@ -250,7 +243,7 @@ pub(super) fn reserve_some<T>(vec: &mut Vec<T>) {
 impl Leaf {
     /// Whether the hints are what they should be.
     pub(super) fn check(&self, spans: &impl Spans) {
-        let firsts = self.entries.iter().map(|entry| spans.span(entry.slot).first);
+        let firsts = self.entries.iter().map(|entry| spans.span(entry.slot).first());
         let firsts: Vec<u128> = firsts.collect();
         let window = u32::from(self.shift) + u32::from(HINT_BITS);
         for (entry, first) in self.entries.iter().zip(&firsts) {

@@ -3,6 +3,7 @@ use std::fmt::Debug;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::node::last_of;
 use super::*;
 
 struct Table(Vec<Span>);
@@ -24,7 +25,7 @@ impl Model {
         let free = self.is_free(span);
         if free {
             self.taken.push((span, slot));
-            self.taken.sort_by_key(|(span, _)| span.first);
+            self.taken.sort_by_key(|(span, _)| span.first());
         }
         free
     }
@@ -37,32 +38,34 @@ impl Model {
 
     fn at(&self, address: u128) -> Option<u32> {
         let mut taken = self.taken.iter();
-        taken.find(|(span, _)| span.first <= address && address <= span.last).map(|taken| taken.1)
+        taken.find(|(span, _)| span.first() <= address && address <= span.last()).map(|taken| taken.1)
     }
 
     fn taken_from(&self, address: u128) -> Vec<u32> {
-        let taken = self.taken.iter().filter(|(span, _)| span.last >= address);
+        let taken = self.taken.iter().filter(|(span, _)| span.last() >= address);
         taken.map(|(_, slot)| *slot).collect()
     }
 
     fn is_free(&self, span: Span) -> bool {
-        let inside = self.bounds.first <= span.first && span.last <= self.bounds.last;
-        inside && !self.taken.iter().any(|(taken, _)| taken.first <= span.last && span.first <= taken.last)
+        let inside = self.bounds.first() <= span.first() && span.last() <= self.bounds.last();
+        inside && !self.taken.iter().any(|(taken, _)| taken.first() <= span.last() && span.first() <= taken.last())
     }
 
     /// The free runs, each as first and last.
     fn runs(&self) -> Vec<(u128, u128)> {
         let mut runs = Vec::new();
-        let mut next = Some(self.bounds.first);
+        let mut next = Some(self.bounds.first());
         for (span, _) in &self.taken {
             let first = next.expect("something is taken behind the end");
-            if first < span.first {
-                runs.push((first, span.first - 1));
+            if first < span.first() {
+                runs.push((first, span.first() - 1));
             }
-            next = span.last.checked_add(1);
+            next = span.last().checked_add(1);
         }
-        if let Some(first) = next && first <= self.bounds.last {
-            runs.push((first, self.bounds.last));
+        if let Some(first) = next
+            && first <= self.bounds.last()
+        {
+            runs.push((first, self.bounds.last()));
         }
         runs
     }
@@ -80,9 +83,7 @@ fn nth_free(runs: &[(u128, u128)], mut n: u128) -> Option<u128> {
 }
 
 fn free(runs: &[(u128, u128)]) -> u128 {
-    runs.iter().fold(0, |sum: u128, (first, last)| {
-        sum.saturating_add((last - first).saturating_add(1))
-    })
+    runs.iter().fold(0, |sum: u128, (first, last)| sum.saturating_add((last - first).saturating_add(1)))
 }
 
 fn free_block(runs: &[(u128, u128)], bits: u8, from: u128) -> Option<u128> {
@@ -102,8 +103,8 @@ fn free_block(runs: &[(u128, u128)], bits: u8, from: u128) -> Option<u128> {
 
 /// As the one above, but tries each address.
 fn free_block_by_steps(model: &Model, bits: u8, from: u128) -> Option<u128> {
-    let Some(size) = 1_u128.checked_shl(bits.into()) else { return None };
-    (from.max(model.bounds.first)..=model.bounds.last).find(|start| {
+    let size = 1_u128.checked_shl(bits.into())?;
+    (from.max(model.bounds.first())..=model.bounds.last()).find(|start| {
         let span = start.checked_add(size - 1).and_then(|last| Span::new(*start, last));
         start % size == 0 && span.is_some_and(|span| model.is_free(span))
     })
@@ -114,13 +115,7 @@ fn same<T: PartialEq + Debug>(what: &str, of: impl Debug, is: T, should: T) {
 }
 
 /// Compares every answer, for all the addresses.
-fn compare<const LEAF: usize, const FAN: usize>(
-    tree: &SizedTree<LEAF, FAN>,
-    table: &Table,
-    model: &Model,
-    addresses: &[u128],
-    bits: &[u8],
-) {
+fn compare<const N: usize>(tree: &SizedTree<N>, table: &Table, model: &Model, addresses: &[u128], bits: &[u8]) {
     let runs = model.runs();
     let all: Vec<u32> = model.taken.iter().map(|taken| taken.1).collect();
     same("iter", "tree", tree.iter().collect(), all);
@@ -137,7 +132,7 @@ fn compare<const LEAF: usize, const FAN: usize>(
             same("free_block", (bits, address), tree.free_block(table, bits, address), block);
         }
         // Counts as well as addresses: from the start and from the end.
-        for n in [address, address.wrapping_sub(model.bounds.first), free(&runs).wrapping_sub(address)] {
+        for n in [address, address.wrapping_sub(model.bounds.first()), free(&runs).wrapping_sub(address)] {
             same("nth_free", n, tree.nth_free(table, n), nth_free(&runs, n));
         }
         for &other in addresses {
@@ -149,24 +144,24 @@ fn compare<const LEAF: usize, const FAN: usize>(
 }
 
 /// Computes anew whatever is kept, and checks the shape.
-fn check<const LEAF: usize, const FAN: usize>(tree: &SizedTree<LEAF, FAN>, table: &Table) {
+fn check<const N: usize>(tree: &SizedTree<N>, table: &Table) {
     let root = &tree.root;
     if let Below::Inner(children) = &root.below {
         assert!(children.len() > 1, "a root with one child");
     }
-    check_node(root, table, tree.bounds.last, true, true);
+    check_node(root, table, tree.bounds.last(), true, true);
 }
 
 /// The depth.
-fn check_node<const LEAF: usize, const FAN: usize>(
-    node: &Node<LEAF, FAN>,
-    table: &Table,
-    last: u128,
-    root: bool,
-    end: bool,
-) -> usize {
-    let least = if root { 0 } else if end { 1 } else { node.least() };
-    assert!(node.len() >= least && node.len() <= node.full(), "length {}", node.len());
+fn check_node<const N: usize>(node: &Node<N>, table: &Table, last: u128, root: bool, end: bool) -> usize {
+    let least = if root {
+        0
+    } else if end {
+        1
+    } else {
+        Node::<N>::LEAST
+    };
+    assert!(node.len() >= least && node.len() <= N, "length {}", node.len());
     assert_eq!(node.first, node.find_first(table), "first");
     match &node.below {
         Below::Leaf(leaf) => {
@@ -191,9 +186,9 @@ fn check_node<const LEAF: usize, const FAN: usize>(
             let taken = children.iter().fold(0, |sum: u128, child| sum.wrapping_add(child.taken));
             assert_eq!(node.taken, taken, "taken in an inner node");
             assert_eq!(node.room, children.iter().map(|child| child.room).max().unwrap(), "room");
-            let mut depths = ranges(children, 0, last).enumerate().map(|(index, (child, last))| {
+            let mut depths = children.iter().enumerate().map(|(index, child)| {
                 let end = end && index + 1 == children.len();
-                check_node(child, table, last, false, end)
+                check_node(child, table, last_of(children, index, last), false, end)
             });
             let depth = depths.next().unwrap();
             assert!(depths.all(|other| other == depth), "depth");
@@ -215,13 +210,13 @@ enum Step {
     RemoveUnknown(Span),
 }
 
-struct Run<const LEAF: usize, const FAN: usize> {
-    tree: SizedTree<LEAF, FAN>,
+struct Run<const N: usize> {
+    tree: SizedTree<N>,
     table: Table,
     model: Model,
 }
 
-impl<const LEAF: usize, const FAN: usize> Run<LEAF, FAN> {
+impl<const N: usize> Run<N> {
     fn new(bounds: Span) -> Self {
         let model = Model { bounds, taken: Vec::new() };
         Self { tree: SizedTree::new(bounds), table: Table(Vec::new()), model }
@@ -247,13 +242,17 @@ impl<const LEAF: usize, const FAN: usize> Run<LEAF, FAN> {
             Step::Insert(span) => self.insert(span),
             Step::Fill(from, count) => {
                 for _ in 0..count {
-                    let Some(address) = self.tree.free_from(&self.table, from) else { break };
+                    let Some(address) = self.tree.free_from(&self.table, from) else {
+                        break;
+                    };
                     self.insert(Span::single(address));
                 }
             }
             Step::FillDown(count) => {
                 for _ in 0..count {
-                    let Some((_, last)) = self.model.runs().pop() else { break };
+                    let Some((_, last)) = self.model.runs().pop() else {
+                        break;
+                    };
                     self.insert(Span::single(last));
                 }
             }
@@ -273,8 +272,8 @@ impl<const LEAF: usize, const FAN: usize> Run<LEAF, FAN> {
 
 /// Steps with spans whose ends are such addresses and whose lengths are such.
 fn steps(address: BoxedStrategy<u128>, length: BoxedStrategy<u128>) -> impl Strategy<Value = Vec<Step>> {
-    let span = (address.clone(), length)
-        .prop_map(|(first, length)| Span::new(first, first.saturating_add(length)).unwrap());
+    let span =
+        (address.clone(), length).prop_map(|(first, length)| Span::new(first, first.saturating_add(length)).unwrap());
     vec(
         prop_oneof![
             6 => span.clone().prop_map(Step::Insert),
@@ -294,8 +293,8 @@ const FEW_BITS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 128];
 fn small(base: u128, size: u128, steps: &[Step]) {
     let bounds = Span::new(base, base + (size - 1)).unwrap();
     let mut addresses: Vec<u128> = (0..size).map(|n| base + n).collect();
-    addresses.extend([0, base.saturating_sub(1), bounds.last.saturating_add(1), u128::MAX]);
-    let mut run = Run::<4, 4>::new(bounds);
+    addresses.extend([0, base.saturating_sub(1), bounds.last().saturating_add(1), u128::MAX]);
+    let mut run = Run::<4>::new(bounds);
     for step in steps {
         run.step(step);
         check(&run.tree, &run.table);
@@ -311,9 +310,9 @@ fn small(base: u128, size: u128, steps: &[Step]) {
 
 /// Some addresses beside the ends of the taken spans.
 fn near(model: &Model) -> Vec<u128> {
-    let mut addresses = vec![0, 1, u128::MAX - 1, u128::MAX, model.bounds.first, model.bounds.last];
+    let mut addresses = vec![0, 1, u128::MAX - 1, u128::MAX, model.bounds.first(), model.bounds.last()];
     for (span, _) in &model.taken {
-        addresses.extend([span.first, span.first.wrapping_sub(1), span.last, span.last.wrapping_add(1)]);
+        addresses.extend([span.first(), span.first().wrapping_sub(1), span.last(), span.last().wrapping_add(1)]);
     }
     addresses.sort_unstable();
     addresses.dedup();
@@ -352,7 +351,7 @@ proptest! {
 
     #[test]
     fn whole(steps in steps(clustered(), prop_oneof![8 => Just(0), 4 => 0..8_u128, 1 => (0..128_u32).prop_map(|bits| (1 << bits) - 1)].boxed())) {
-        let mut run = Run::<4, 4>::new(Span::new(0, u128::MAX).unwrap());
+        let mut run = Run::<4>::new(Span::new(0, u128::MAX).unwrap());
         let bits = [0, 1, 2, 3, 5, 24, 31, 32, 63, 64, 65, 100, 126, 127, 128, 129];
         for step in &steps {
             run.step(step);
@@ -397,11 +396,11 @@ impl Random {
 /// Grows and shrinks a tree of the real size.
 fn long(bounds: Span, mut address: impl FnMut(&mut Random) -> u128) {
     let mut random = Random(7);
-    let mut run = Run::<64, 32>::new(bounds);
+    let mut run = Run::<64>::new(bounds);
     for turn in 0..12_000_u32 {
         let growing = turn / 3000 % 2 == 0;
         match random.below(10) {
-            0 => run.insert(Span::new(address(&mut random), bounds.last).filter(|_| turn % 50 == 0).unwrap_or(bounds)),
+            0 => run.insert(Span::new(address(&mut random), bounds.last()).filter(|_| turn % 50 == 0).unwrap_or(bounds)),
             1 => {
                 if let Some(address) = run.tree.free_from(&run.table, address(&mut random)) {
                     run.insert(Span::single(address));
@@ -409,7 +408,7 @@ fn long(bounds: Span, mut address: impl FnMut(&mut Random) -> u128) {
             }
             2..7 if growing => {
                 let first = address(&mut random);
-                let last = first.saturating_add(u128::from(random.below(3))).min(bounds.last);
+                let last = first.saturating_add(u128::from(random.below(3))).min(bounds.last());
                 run.insert(Span::new(first, last).unwrap());
             }
             _ if growing && turn % 4 > 0 => run.insert(Span::single(address(&mut random))),
@@ -462,7 +461,7 @@ fn long_sparse() {
 #[test]
 fn ascending_fills_leaves() {
     for reserved in [false, true] {
-        let mut run = Run::<64, 32>::new(Span::new(0, 19_999).unwrap());
+        let mut run = Run::<64>::new(Span::new(0, 19_999).unwrap());
         if reserved {
             run.insert(Span::single(19_999));
         }
@@ -475,7 +474,7 @@ fn ascending_fills_leaves() {
     }
 }
 
-fn leaves<const LEAF: usize, const FAN: usize>(node: &Node<LEAF, FAN>) -> usize {
+fn leaves<const N: usize>(node: &Node<N>) -> usize {
     match &node.below {
         Below::Leaf(_) => 1,
         Below::Inner(children) => children.iter().map(leaves).sum(),
