@@ -189,7 +189,8 @@ impl Pool {
         let mut allocator = Allocator::in_memory();
         allocator.create_pool("p0", &PoolSpec::new(parse_prefix(prefix).unwrap()).with_policy(policy)).unwrap();
         let names: Vec<String> = (0..count).map(owner).collect();
-        let mut grant = |name: &String| allocator.allocate(name, &[Request::any("p0")], None).unwrap().address().unwrap();
+        let mut grant =
+            |name: &String| allocator.allocate(name, &[Request::any("p0")], None).unwrap().address().unwrap();
         let held = names.iter().map(&mut grant).collect();
         Pool { allocator, names, held }
     }

@@ -31,7 +31,8 @@ pub struct Pool {
     pub policy: Policy,
     /// How its addresses are used.
     pub usage: Usage,
-    /// The highest number that an allocation of a pool of its name ever had; 0 before the first.
+    /// The number of its last allocation. A new pool goes on from the highest number of all pools that were removed, so that
+    /// no two allocations by one pool name have the same.
     pub generation: u64,
 }
 
@@ -204,15 +205,16 @@ pub trait Store {
 
     /// The lowest free address from `address` on.
     fn free_from(&mut self, pool: PoolId, address: u128) -> Result<Option<u128>>;
-    /// The free address with `n` free ones below it; called only for pools with [`Strategy::Random`](crate::Strategy::Random).
+    /// A numbering of the free addresses: each `n` below their number gives another one, and no `n` beyond gives any. Called
+    /// only for pools with [`Strategy::Random`](crate::Strategy::Random).
     fn nth_free(&mut self, pool: PoolId, n: u128) -> Result<Option<u128>>;
     /// Where the lowest free block of `2^host_bits` addresses from `address` on begins. Blocks are aligned to their size.
     fn free_block(&mut self, pool: PoolId, host_bits: u8, address: u128) -> Result<Option<u128>>;
     /// What stands in the way of handing out an extent.
     fn obstacle(&mut self, pool: PoolId, extent: Extent) -> Result<Obstacle>;
 
-    /// Lets an owner hold an extent that is free, and tells the number of the allocation: one more than the highest that an
-    /// allocation of a pool of that name ever had. Moves the pool's cursor, if one is given.
+    /// Lets an owner hold an extent that is free, and tells the number of the allocation: one more than the pool's last.
+    /// Moves the pool's cursor, if one is given.
     fn hold(
         &mut self,
         pool: PoolId,

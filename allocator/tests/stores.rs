@@ -6,6 +6,7 @@
 mod common;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use common::naive::NaiveStore;
@@ -434,16 +435,31 @@ impl<'a, S: Store> Pair<'a, S> {
             note(if block.is_some() { "there is a block" } else { "there is no block" });
         }
         if policy.strategy == Choice::Random {
-            let n = u128::from(look.spot.position);
-            for n in [0, n, usage.free().saturating_sub(n + 1), usage.free().saturating_sub(1), usage.free()] {
-                self.of_both("nth free", name, |store, pool| store.nth_free(pool, n).unwrap());
-            }
+            self.look_at_numbers(name, usage.free());
         }
         if policy.repeat != Repeat::Another {
             for from in [Extent::FIRST, extent] {
                 self.of_both("held from", name, |store, pool| store.held_from(pool, owner, from).unwrap());
             }
         }
+    }
+
+    /// Each store may number the free addresses as it likes, as long as each number has an address of its own.
+    fn look_at_numbers(&mut self, name: &str, free: u128) {
+        note("nth free");
+        let pool = id(self.real, name);
+        let shown = free.min(40);
+        let low = 0..shown;
+        let high = free - shown..free;
+        let numbers: BTreeSet<u128> = low.chain(high).collect();
+        let addresses: BTreeSet<u128> =
+            numbers.iter().map(|n| self.real.nth_free(pool, *n).unwrap().expect("there are as many")).collect();
+        assert_eq!(addresses.len(), numbers.len(), "each number has its own address");
+        for address in addresses {
+            let obstacle = self.real.obstacle(pool, Extent::address(address)).unwrap();
+            assert_eq!(obstacle, Obstacle::None, "what has a number is free");
+        }
+        assert_eq!(self.real.nth_free(pool, free).unwrap(), None, "there are no more");
     }
 }
 

@@ -3,21 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Tables;
 use super::pool::MemoryPool;
 use super::records::RecordId;
-use super::Tables;
 use crate::address::AddressRange;
 use crate::audit::Difference;
 use crate::policy::Repeat;
 use crate::span::{Span, Spans, merge, subtract};
 
-/// Every difference between what is kept and what follows from the records.
-pub(super) fn audit(tables: &Tables) -> Vec<Difference> {
+/// Every difference between what is kept and what follows from the records. So many of them wait for the transaction's end
+/// to be forgotten.
+pub(super) fn audit(tables: &Tables, waiting: usize) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (id, pool) in &tables.pools {
         audit_pool(tables, *id, pool, &mut differences);
     }
-    audit_indexes(tables, &mut differences);
+    audit_indexes(tables, waiting, &mut differences);
     differences
 }
 
@@ -80,7 +81,7 @@ fn compare_free(tables: &Tables, pool: &MemoryPool, free: &[Span], differences: 
 }
 
 /// Every record of a pool is among what its owner holds, and nothing else is; so with ends.
-fn audit_indexes(tables: &Tables, differences: &mut Vec<Difference>) {
+fn audit_indexes(tables: &Tables, waiting: usize, differences: &mut Vec<Difference>) {
     let mut held = BTreeSet::new();
     let mut ends = BTreeSet::new();
     let mut repeats = BTreeSet::new();
@@ -98,7 +99,12 @@ fn audit_indexes(tables: &Tables, differences: &mut Vec<Difference>) {
     }
     let mut compare = Comparison { tables, differences };
     compare.sets("end", &tables.by_end, &ends, |(_, id)| *id);
-    compare.sets("record with an end", &tables.ends.keys().copied().collect(), &ends.into_iter().map(|(_, id)| id).collect(), |id| *id);
+    compare.sets(
+        "record with an end",
+        &tables.ends.keys().copied().collect(),
+        &ends.into_iter().map(|(_, id)| id).collect(),
+        |id| *id,
+    );
     compare.sets("pool and owner", &tables.repeats, &repeats, |(.., id)| *id);
     let most = tables.records.len().saturating_add(1);
     for (owner, ids) in &owners {
@@ -106,7 +112,7 @@ fn audit_indexes(tables: &Tables, differences: &mut Vec<Difference>) {
         compare.sets("owner", &listed, ids, |id| *id);
     }
     compare.numbers("owner", tables.owners.len(), owners.len());
-    compare.numbers("record", tables.records.len(), held.len());
+    compare.numbers("record", tables.records.len(), held.len().saturating_add(waiting));
 }
 
 /// What is kept beside what follows from the records.
@@ -116,16 +122,16 @@ struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    fn sets<T: Ord + Clone>(
+    fn sets<T: Ord>(
         &mut self,
         what: &'static str,
         kept: &BTreeSet<T>,
         worked_out: &BTreeSet<T>,
         record: impl Fn(&T) -> RecordId,
     ) {
-        for (entries, is_kept) in [(kept - worked_out, true), (worked_out - kept, false)] {
-            for entry in entries {
-                let (pool, entry) = self.describe(record(&entry));
+        for (entries, others, is_kept) in [(kept, worked_out, true), (worked_out, kept, false)] {
+            for entry in entries.difference(others) {
+                let (pool, entry) = self.describe(record(entry));
                 self.differences.push(Difference::Index { what, pool, entry, is_kept });
             }
         }

@@ -31,9 +31,7 @@ use crate::policy::{Policy, Repeat};
 use crate::pool::Prefix;
 use crate::resource::Extent;
 use crate::span::{Span, subtract};
-use crate::store::{
-    Access, Allocation, Filter, Holder, Obstacle, Over, Place, Pool, PoolId, Store, Tenure, Usage,
-};
+use crate::store::{Access, Allocation, Filter, Holder, Obstacle, Over, Place, Pool, PoolId, Store, Tenure, Usage};
 use owners::Owners;
 use pool::{Layout, MemoryPool};
 use records::{Record, RecordId, Records};
@@ -231,13 +229,15 @@ impl Tables {
         Some((place, Allocation::of(pool.name.clone(), pool.prefix.family, owner, tenure)))
     }
 
-    /// Allocations of a pool from an address on.
+    /// Allocations of a pool that begin no lower than an address.
     fn allocations_from<'a>(
         &'a self,
         pool: &'a MemoryPool,
         address: u128,
     ) -> impl Iterator<Item = (Place, Allocation)> + use<'a> {
-        pool.layout.records_from(&self.records, address).filter_map(|id| self.allocation(id))
+        // The first one may be a block around the address.
+        let found = pool.layout.records_from(&self.records, address).filter_map(|id| self.allocation(id));
+        found.skip_while(move |(place, _)| place.address < address)
     }
 }
 
@@ -518,7 +518,9 @@ impl Store for MemoryStore {
         };
         Ok(match record.owner() {
             TextId::NONE => Holder::Nobody,
-            other if self.tables.texts.bytes(other) == owner.as_bytes() => Holder::Owner(self.tables.tenure(id, record)),
+            other if self.tables.texts.bytes(other) == owner.as_bytes() => {
+                Holder::Owner(self.tables.tenure(id, record))
+            }
             _ => Holder::Other,
         })
     }
@@ -526,7 +528,9 @@ impl Store for MemoryStore {
     fn held_from(&mut self, pool: PoolId, owner: &str, from: Extent) -> Result<Option<Tenure>> {
         let Tables { repeats, owners, texts, records, .. } = &self.tables;
         let (key, hash) = (key(pool), owners.hash(owner.as_bytes()));
-        let held = repeats.range((key, hash, from, RecordId(0))..).take_while(|(other, other_hash, ..)| (*other, *other_hash) == (key, hash));
+        let held = repeats
+            .range((key, hash, from, RecordId(0))..)
+            .take_while(|(other, other_hash, ..)| (*other, *other_hash) == (key, hash));
         for (.., id) in held {
             let record = records.get(*id).ok_or_else(missing)?;
             // Another owner may have the same hash.
@@ -579,6 +583,7 @@ impl Store for MemoryStore {
     }
 
     fn audit(&mut self) -> Result<Vec<Difference>> {
-        Ok(audit::audit(&self.tables))
+        let waiting = self.log.iter().filter(|undo| matches!(undo, Undo::Link(_))).count();
+        Ok(audit::audit(&self.tables, waiting))
     }
 }

@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn a_record_has_40_bytes_and_keeps_what_it_is_given() {
         assert_eq!(size_of::<Record>(), 40);
-        for extent in [Extent::address(u128::MAX), Extent::new(0, Some(128)).unwrap(), Extent::new(8, Some(0)).unwrap()] {
+        for extent in [Extent::address(u128::MAX), Extent::new(0, Some(128)).unwrap(), Extent::new(8, Some(0)).unwrap()]
+        {
             let record = Record::new(7, extent, TextId::NONE, (1 << 48) - 1);
             assert_eq!((record.extent(), record.pool(), record.generation()), (extent, 7, (1 << 48) - 1));
             assert_eq!((record.next(), record.previous()), (None, None));

@@ -216,7 +216,7 @@ proptest! {
         let step = 1_u128 << 119;
         let single = |n: &u128| Extent::address((n + 1) * step);
         // These counts of spans are where the tree grows and shrinks.
-        let is_telling = |done: usize| done % 50 == 0 || [14, 15, 16, 17, 254, 255, 256, 257].contains(&done);
+        let is_telling = |done: usize| done.is_multiple_of(50) || [14, 15, 16, 17, 254, 255, 256, 257].contains(&done);
         for (done, n) in (1..).zip(&order) {
             store.hold(pool, single(n), "a", None, None).unwrap();
             if is_telling(done) {

@@ -26,8 +26,8 @@ struct State {
     now_ms: u64,
     last_pool: i64,
     pools: BTreeMap<PoolId, NaivePool>,
-    /// The last generation by the names of all pools that ever were.
-    generations: BTreeMap<String, u64>,
+    /// The highest generation of all pools that were removed.
+    generation: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ struct NaivePool {
     policy: Policy,
     allocatable: Vec<Span>,
     cursor: u128,
+    /// That of its last allocation, or where its numbers begin.
+    generation: u64,
     /// By lowest address; no two share one.
     taken: BTreeMap<u128, Taken>,
 }
@@ -221,13 +223,12 @@ impl Store for NaiveStore {
     }
 
     fn find_pool(&mut self, name: &str) -> Result<Option<Pool>> {
-        let generation = self.read().generations.get(name).copied().unwrap_or(0);
         let told = |(id, pool): (&PoolId, &NaivePool)| Pool {
             id: *id,
             prefix: pool.prefix,
             policy: pool.policy,
             usage: pool.usage(),
-            generation,
+            generation: pool.generation,
         };
         Ok(self.read().pools.iter().find(|(_, pool)| *pool.name == *name).map(told))
     }
@@ -250,14 +251,17 @@ impl Store for NaiveStore {
         let id = PoolId(state.last_pool);
         let (name, space) = (name.into(), space.into());
         let (policy, allocatable, taken) = (Policy::default(), Vec::new(), BTreeMap::new());
-        let pool = NaivePool { name, space, prefix, policy, allocatable, cursor: 0, taken };
+        let generation = state.generation;
+        let pool = NaivePool { name, space, prefix, policy, allocatable, cursor: 0, generation, taken };
         state.pools.insert(id, pool);
         Ok(id)
     }
 
     fn remove_pool(&mut self, pool: PoolId) -> Result<()> {
         assert_eq!(self.of_mut(pool).count(true), 0, "the pool has no allocations");
-        self.write().pools.remove(&pool);
+        let state = self.write();
+        let removed = state.pools.remove(&pool).expect("the pool is there");
+        state.generation = state.generation.max(removed.generation);
         Ok(())
     }
 
@@ -329,11 +333,9 @@ impl Store for NaiveStore {
         cursor: Option<u128>,
     ) -> Result<u64> {
         assert_eq!(self.of(pool).obstacle(extent), Obstacle::None, "the extent is free");
-        let name = self.of(pool).name.to_string();
-        let generation = self.write().generations.entry(name).or_default();
-        *generation += 1;
-        let by = (owner.into(), *generation);
         let pool = self.of_mut(pool);
+        pool.generation += 1;
+        let by = (owner.into(), pool.generation);
         pool.cursor = cursor.unwrap_or(pool.cursor);
         pool.taken.insert(extent.first(), Taken { extent, ends_ms: expires_ms, by: Some(by.clone()) });
         Ok(by.1)

@@ -2,8 +2,8 @@
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    AddressRange, Allocator, Error, ErrorKind, Policy, PoolShape as Shape, PoolSpec, Repeat, Request as Wanted, Resource,
-    Strategy, parse_address, parse_prefix,
+    AddressRange, Allocator, Error, ErrorKind, Policy, PoolShape as Shape, PoolSpec, Repeat, Request as Wanted,
+    Resource, Strategy, parse_address, parse_prefix,
 };
 use smallvec::SmallVec;
 
@@ -82,11 +82,7 @@ pub(super) fn call<S: Store>(allocator: &mut Allocator<S>, variant: Variant, ope
     answer.map_err(|error| Refusal { kind: kind(error.kind()), message: error.text().into() })
 }
 
-fn answer<S: Store>(
-    allocator: &mut Allocator<S>,
-    variant: Variant,
-    operation: &Operation,
-) -> Result<Answer, Error> {
+fn answer<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &Operation) -> Result<Answer, Error> {
     let done = match operation {
         Operation::CreatePool { pool, prefix, shape } => {
             let Shape { ranges, gateway, exclusions, policy } = read_shape(variant, shape)?;

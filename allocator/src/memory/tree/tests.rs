@@ -171,9 +171,9 @@ fn check_node<const N: usize>(node: &Node<N>, table: &Table, last: u128, root: b
             assert_eq!(node.taken, taken, "taken in a leaf");
             let mut most = 0;
             for (index, entry) in leaf.entries().iter().enumerate() {
-                let end = spans.get(index + 1).map_or(last, |next| next.first - 1);
-                assert!(spans[index].last <= end, "order");
-                let runs = spans[index].last.checked_add(1).map(|first| (first, end));
+                let end = spans.get(index + 1).map_or(last, |next| next.first() - 1);
+                assert!(spans[index].last() <= end, "order");
+                let runs = spans[index].last().checked_add(1).map(|first| (first, end));
                 let runs: Vec<_> = runs.into_iter().filter(|(first, last)| first <= last).collect();
                 let room = (0..=128).rev().find(|bits| free_block(&runs, *bits, 0).is_some());
                 assert_eq!(entry.room(), room.map_or(0, |order| order + 1), "room of an entry");
@@ -400,7 +400,9 @@ fn long(bounds: Span, mut address: impl FnMut(&mut Random) -> u128) {
     for turn in 0..12_000_u32 {
         let growing = turn / 3000 % 2 == 0;
         match random.below(10) {
-            0 => run.insert(Span::new(address(&mut random), bounds.last()).filter(|_| turn % 50 == 0).unwrap_or(bounds)),
+            0 => {
+                run.insert(Span::new(address(&mut random), bounds.last()).filter(|_| turn % 50 == 0).unwrap_or(bounds))
+            }
             1 => {
                 if let Some(address) = run.tree.free_from(&run.table, address(&mut random)) {
                     run.insert(Span::single(address));
