@@ -8,7 +8,6 @@
 //! making a crash is the harness's own doing.
 
 use std::hint::black_box;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use poolproof::scenario::Scenario;
 use poolproof::sut::{Failure, Sut, memory::Memory, sqlite::Sqlite};
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    AddressRange, Allocator, PoolShape as Shape, PoolSpec, Request, parse_address, parse_prefix,
+    AddressRange, Allocator, Policy, PoolShape as Shape, PoolSpec, Request, Resource, parse_address, parse_prefix,
 };
 
 use smallvec::SmallVec;
@@ -145,7 +144,7 @@ enum Call {
     CreatePool(Text, Text, PoolShape),
     UpdatePool(Text, PoolShape),
     DeletePool(Text),
-    Allocate(Text, Vec<(Text, Option<Address>)>, Option<u64>),
+    Allocate(Text, Vec<(Text, Wanted)>, Option<u64>),
     Release(Text, Address, Text),
     ReleaseOwner(Text),
     Renew(Text, Address, Text, u64),
@@ -166,10 +165,13 @@ impl Call {
             Operation::UpdatePool { pool, shape } => Call::UpdatePool(pool.clone(), shape.clone()),
             Operation::DeletePool { pool } => Call::DeletePool(pool.clone()),
             Operation::Allocate { owner, requests, ttl_ms } => {
-                let wanted = requests.iter().map(|request| match &request.want {
-                    Want::Named(address) => (request.pool.clone(), Some(Address::of(address))),
-                    // The reference allocator has no blocks, so none are drawn.
-                    Want::Any | Want::Block(_) => (request.pool.clone(), None),
+                let wanted = requests.iter().map(|request| {
+                    let wanted = match &request.want {
+                        Want::Any => Wanted::Any,
+                        Want::Named(address) => Wanted::Named(Address::of(address)),
+                        Want::Block(length) => Wanted::Block(*length),
+                    };
+                    (request.pool.clone(), wanted)
                 });
                 Call::Allocate(owner.clone(), wanted.collect(), *ttl_ms)
             }
@@ -191,24 +193,32 @@ impl Call {
     }
 }
 
-/// An address as the caller has it.
+/// What a request asks for.
+enum Wanted {
+    Any,
+    Named(Address),
+    Block(u8),
+}
+
+/// An address or a block as the caller has it.
 enum Address {
-    Plain(IpAddr),
+    Plain(Resource),
     Odd(Text),
 }
 
 impl Address {
     fn of(written: &Written) -> Address {
         match written {
-            Written::Plain(Grant::Address(address)) => Address::Plain(*address),
-            odd => Address::Odd(odd.to_string().into()),
+            Written::Plain(Grant::Address(address)) => Address::Plain(Resource::Address(*address)),
+            Written::Plain(Grant::Block(prefix)) => Address::Plain(Resource::Block(*prefix)),
+            Written::Odd(text) => Address::Odd(text.clone()),
         }
     }
 
-    fn read(&self) -> Option<IpAddr> {
+    fn read(&self) -> Option<Resource> {
         match self {
-            Address::Plain(address) => Some(*address),
-            Address::Odd(text) => parse_address(text).ok(),
+            Address::Plain(resource) => Some(*resource),
+            Address::Odd(text) => text.parse().ok(),
         }
     }
 }
@@ -220,6 +230,7 @@ fn read_shape(shape: &PoolShape) -> Option<Shape> {
         ranges: shape.ranges.iter().map(range).collect::<Option<_>>()?,
         gateway: shape.gateway.as_ref().map(|gateway| parse_address(gateway)).transpose().ok()?,
         exclusions: shape.exclude.iter().map(|exclusion| exclusion.parse().ok()).collect::<Option<_>>()?,
+        policy: Policy::default(),
     })
 }
 
@@ -228,9 +239,10 @@ fn apply<S: Store>(allocator: &mut Allocator<S>, call: &Call) {
     match call {
         Call::Reset => drop(black_box(allocator.reset())),
         Call::CreatePool(pool, prefix, shape) => {
-            if let (Ok(prefix), Some(Shape { ranges, gateway, exclusions })) = (parse_prefix(prefix), read_shape(shape))
-            {
-                drop(black_box(allocator.create_pool(pool, &PoolSpec { prefix, ranges, gateway, exclusions })));
+            if let (Ok(prefix), Some(shape)) = (parse_prefix(prefix), read_shape(shape)) {
+                let Shape { ranges, gateway, exclusions, policy } = shape;
+                let spec = PoolSpec { prefix, ranges, gateway, exclusions, space: String::new(), policy };
+                drop(black_box(allocator.create_pool(pool, &spec)));
             }
         }
         Call::UpdatePool(pool, shape) => {
@@ -263,22 +275,17 @@ fn apply<S: Store>(allocator: &mut Allocator<S>, call: &Call) {
     }
 }
 
-fn allocate<S: Store>(
-    allocator: &mut Allocator<S>,
-    owner: &str,
-    wanted: &[(Text, Option<Address>)],
-    ttl_ms: Option<u64>,
-) {
+fn allocate<S: Store>(allocator: &mut Allocator<S>, owner: &str, wanted: &[(Text, Wanted)], ttl_ms: Option<u64>) {
     let mut requests: SmallVec<[Request<'_>; 2]> = SmallVec::new();
-    for (pool, address) in wanted {
-        let address = match address {
-            None => None,
-            Some(address) => match address.read() {
-                None => return,
-                found => found,
+    for (pool, wanted) in wanted {
+        requests.push(match wanted {
+            Wanted::Any => Request::any(pool),
+            Wanted::Block(length) => Request::block(pool, *length),
+            Wanted::Named(address) => match address.read() {
+                Some(resource @ Resource::Address(_)) => Request::named(pool, resource),
+                _ => return,
             },
-        };
-        requests.push(Request { pool, address });
+        });
     }
     drop(black_box(allocator.allocate(owner, &requests, ttl_ms)));
 }
