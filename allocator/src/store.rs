@@ -29,8 +29,6 @@ pub struct Pool {
     pub prefix: Prefix,
     /// How it hands out addresses.
     pub policy: Policy,
-    /// How its addresses are used.
-    pub usage: Usage,
     /// The number of its last allocation. A new pool goes on from the highest number of all pools that were removed, so that
     /// no two allocations by one pool name have the same.
     pub generation: u64,

@@ -320,7 +320,8 @@ impl<'a, S: Store> Pair<'a, S> {
                 }
             }
             Step::Remove { pool } => {
-                if find(&mut self.naive, POOLS[*pool]).is_some_and(|pool| pool.usage.allocated == 0) {
+                let found = find(&mut self.naive, POOLS[*pool]);
+                if found.is_some_and(|pool| self.naive.usage(pool.id).unwrap().allocated == 0) {
                     self.of_both("remove pool", POOLS[*pool], |store, pool| store.remove_pool(pool).unwrap());
                 }
             }
@@ -409,7 +410,7 @@ impl<'a, S: Store> Pair<'a, S> {
         let (name, owner, most) = (POOLS[look.pool], OWNERS[look.owner], look.most);
         self.both("over", |store| over(store, look.time_ms));
         self.both("list of an owner", |store| list(store, Filter::Owner(owner)));
-        let Some(Pool { prefix, policy, usage, .. }) = find(&mut self.naive, name) else {
+        let Some(Pool { id, prefix, policy, .. }) = find(&mut self.naive, name) else {
             return;
         };
         let (extent, from) = (extent(prefix, look.spot), at(prefix, look.spot.position));
@@ -435,7 +436,8 @@ impl<'a, S: Store> Pair<'a, S> {
             note(if block.is_some() { "there is a block" } else { "there is no block" });
         }
         if policy.strategy == Choice::Random {
-            self.look_at_numbers(name, usage.free());
+            let free = self.naive.usage(id).unwrap().free();
+            self.look_at_numbers(name, free);
         }
         if policy.repeat != Repeat::Another {
             for from in [Extent::FIRST, extent] {

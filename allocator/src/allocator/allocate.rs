@@ -99,43 +99,20 @@ impl<S: Store> Allocator<S> {
     /// [`Error::Conflict`] if what is named is taken or in quarantine, or by the pool's [`Repeat`]; [`Error::Exhausted`].
     pub fn allocate(&mut self, owner: &str, requests: &[Request<'_>], ttl_ms: Option<u64>) -> Result<Granted> {
         check_name(owner)?;
-        if requests.is_empty() {
-            return Err(Error::Invalid("there is nothing to allocate"));
-        }
         let mut random = self.random.take();
         let granted = self.write(|store| {
             let expires_ms = ttl_ms.map(|ttl_ms| end_of_lease(store, ttl_ms)).transpose()?;
-            let mut call = Call {
-                owner,
-                expires_ms,
-                random: &mut random,
-                met: BTreeMap::new(),
-                named: BTreeSet::new(),
-                next: BTreeMap::new(),
+            let mut call = Call::new(owner, expires_ms, &mut random);
+            let grants = match requests {
+                [] => return Err(Error::Invalid("there is nothing to allocate")),
+                [request] => call.grant_one(store, request)?,
+                _ => call.grant_all(store, requests)?,
             };
-            let mut targets = call.targets(store, requests)?;
-            // Named ones come first, so that nothing else takes them, and large blocks before small ones: each block takes
-            // as much room from smaller ones wherever it lies, so this order finds room whenever there is enough.
-            targets.sort_by_key(|target| target.turn());
-            let mut grants: SmallVec<[(usize, Grant); 1]> = SmallVec::new();
-            for target in targets {
-                call.grant(store, &target, &mut grants)?;
-            }
-            grants.sort_by_key(|(index, _)| *index);
-            Ok(Granted { grants: grants.into_iter().map(|(_, grant)| grant).collect(), expires_ms })
+            Ok(Granted { grants, expires_ms })
         });
         self.random = random;
         granted
     }
-}
-
-/// A request whose pool is known.
-#[derive(Clone, Copy)]
-struct Target {
-    /// Its place among the requests.
-    index: usize,
-    pool: Pool,
-    want: Wanted,
 }
 
 /// What a request asks for, in terms of the pool's family.
@@ -146,28 +123,25 @@ enum Wanted {
     Any { count: u32 },
 }
 
-impl Target {
-    fn new(index: usize, pool: Pool, want: Want) -> Result<Self> {
-        let want = match want {
-            Want::Any(0) => return Err(Error::Invalid("a request must ask for at least one address")),
-            Want::Any(count) => Wanted::Any { count },
+impl Wanted {
+    fn of(want: Want, pool: &Pool) -> Result<Self> {
+        match want {
+            Want::Any(0) => Err(Error::Invalid("a request must ask for at least one address")),
+            Want::Any(count) => Ok(Self::Any { count }),
             Want::Block(length) => {
                 let host_bits = pool.prefix.family.bits().checked_sub(length);
-                Wanted::Block {
-                    host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))?,
-                }
+                Ok(Self::Block { host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))? })
             }
-            Want::Named(resource) => Wanted::Named(pool.prefix.locate(resource)?),
-        };
-        Ok(Self { index, pool, want })
+            Want::Named(resource) => Ok(Self::Named(pool.prefix.locate(resource)?)),
+        }
     }
 
     /// When it is its turn.
     fn turn(&self) -> (u8, Reverse<u8>) {
-        match self.want {
-            Wanted::Named(_) => (0, Reverse(0)),
-            Wanted::Block { host_bits } => (1, Reverse(host_bits)),
-            Wanted::Any { .. } => (2, Reverse(0)),
+        match self {
+            Self::Named(_) => (0, Reverse(0)),
+            Self::Block { host_bits } => (1, Reverse(*host_bits)),
+            Self::Any { .. } => (2, Reverse(0)),
         }
     }
 }
@@ -176,7 +150,7 @@ impl Target {
 struct Call<'a> {
     owner: &'a str,
     expires_ms: Option<u64>,
-    random: &'a mut Option<StdRng>,
+    random: &'a mut Option<Box<StdRng>>,
     /// Pools where the owner gets again what it held before the call, and the last generation there before it.
     met: BTreeMap<PoolId, u64>,
     /// What it named and was granted again.
@@ -185,15 +159,39 @@ struct Call<'a> {
     next: BTreeMap<(PoolId, Option<u8>), Option<Extent>>,
 }
 
-impl Call<'_> {
-    fn targets<S: Store>(&mut self, store: &mut S, requests: &[Request<'_>]) -> Result<SmallVec<[Target; 1]>> {
-        let mut targets = SmallVec::new();
+impl<'a> Call<'a> {
+    fn new(owner: &'a str, expires_ms: Option<u64>, random: &'a mut Option<Box<StdRng>>) -> Self {
+        let (met, named, next) = Default::default();
+        Self { owner, expires_ms, random, met, named, next }
+    }
+
+    /// Grants the only request of a call.
+    fn grant_one<S: Store>(&mut self, store: &mut S, request: &Request<'_>) -> Result<SmallVec<[Grant; 1]>> {
+        let pool = find_pool(store, request.pool)?;
+        let want = Wanted::of(request.want, &pool)?;
+        self.meet(store, &pool)?;
+        let mut grants = SmallVec::new();
+        self.grant(store, &pool, want, |grant| grants.push(grant))?;
+        Ok(grants)
+    }
+
+    /// Grants several requests, in the order in which they find room, and tells them in their own.
+    fn grant_all<S: Store>(&mut self, store: &mut S, requests: &[Request<'_>]) -> Result<SmallVec<[Grant; 1]>> {
+        let mut targets = Vec::with_capacity(requests.len());
         for (index, request) in requests.iter().enumerate() {
-            let target = Target::new(index, find_pool(store, request.pool)?, request.want)?;
-            self.meet(store, &target.pool)?;
-            targets.push(target);
+            let pool = find_pool(store, request.pool)?;
+            targets.push((index, Wanted::of(request.want, &pool)?, pool));
+            self.meet(store, &pool)?;
         }
-        Ok(targets)
+        // Named ones come first, so that nothing else takes them, and large blocks before small ones: each block takes as
+        // much room from smaller ones wherever it lies, so this order finds room whenever there is enough.
+        targets.sort_by_key(|(_, want, _)| want.turn());
+        let mut grants = Vec::with_capacity(targets.len());
+        for (index, want, pool) in &targets {
+            self.grant(store, pool, *want, |grant| grants.push((*index, grant)))?;
+        }
+        grants.sort_by_key(|(index, _)| *index);
+        Ok(grants.into_iter().map(|(_, grant)| grant).collect())
     }
 
     /// Looks at what the owner holds in a pool, where that matters, before the call changes it.
@@ -210,24 +208,24 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Allocates what a target wants.
+    /// Allocates what a request wants, and tells each grant.
     fn grant<S: Store>(
         &mut self,
         store: &mut S,
-        target: &Target,
-        grants: &mut SmallVec<[(usize, Grant); 1]>,
+        pool: &Pool,
+        want: Wanted,
+        mut tell: impl FnMut(Grant),
     ) -> Result<()> {
-        let Target { index, pool, want } = target;
-        let mut add = |tenure: Tenure| {
-            let resource = tenure.extent.resource(pool.prefix.family);
-            grants.push((*index, Grant { resource, generation: tenure.generation }));
+        let mut add = |Tenure { extent, generation, .. }: Tenure| {
+            tell(Grant { resource: extent.resource(pool.prefix.family), generation });
         };
-        match *want {
+        match want {
             Wanted::Named(extent) => add(self.take_named(store, pool, extent)?),
             Wanted::Block { host_bits } => add(self.take_any(store, pool, Some(host_bits))?),
+            Wanted::Any { count: 1 } => add(self.take_any(store, pool, None)?),
             Wanted::Any { count } => {
                 // So that a call which cannot end well is no long one.
-                if u128::from(count) > pool.usage.allocatable {
+                if u128::from(count) > store.usage(pool.id)?.allocatable {
                     return Err(Error::Exhausted);
                 }
                 for _ in 0..count {
@@ -337,10 +335,10 @@ fn seek<S: Store>(store: &mut S, pool: PoolId, host_bits: Option<u8>, from: u128
 }
 
 /// The generator, seeded by the operating system when it is first needed.
-fn generator(random: &mut Option<StdRng>) -> Result<&mut StdRng> {
+fn generator(random: &mut Option<Box<StdRng>>) -> Result<&mut StdRng> {
     let seeded = match random.take() {
         Some(seeded) => seeded,
-        None => StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Storage(Box::new(error)))?,
+        None => Box::new(StdRng::try_from_rng(&mut SysRng).map_err(|error| Error::Storage(Box::new(error)))?),
     };
     Ok(random.insert(seeded))
 }

@@ -74,7 +74,7 @@ pub struct Allocator<S: Store> {
     /// The last one that ever was.
     last_savepoint: Savepoint,
     /// Seeded when it is first needed.
-    random: Option<StdRng>,
+    random: Option<Box<StdRng>>,
 }
 
 impl Allocator<MemoryStore> {

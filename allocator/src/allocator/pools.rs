@@ -87,7 +87,7 @@ impl<S: Store> Allocator<S> {
     pub fn delete_pool(&mut self, name: &str) -> Result<()> {
         self.write(|store| {
             let pool = find_pool(store, name)?;
-            if pool.usage.allocated > 0 {
+            if store.usage(pool.id)?.allocated > 0 {
                 return Err(Error::InUse);
             }
             store.remove_pool(pool.id)
@@ -100,7 +100,10 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::NotFound`] for a pool.
     pub fn usage(&mut self, pool: &str) -> Result<Usage> {
-        self.read(|store| Ok(find_pool(store, pool)?.usage))
+        self.read(|store| {
+            let pool = find_pool(store, pool)?;
+            store.usage(pool.id)
+        })
     }
 
     /// A pool as it is now. O(k + log n) in its ranges and exclusions.
@@ -126,7 +129,8 @@ fn info<S: Store>(store: &mut S, name: Arc<str>) -> Result<PoolInfo> {
     let pool = find_pool(store, &name)?;
     let spans = store.allocatable(pool.id)?.into_iter();
     let allocatable = spans.map(|span| AddressRange::of(pool.prefix.family, span)).collect();
-    Ok(PoolInfo { name, prefix: pool.prefix.net(), allocatable, policy: pool.policy, usage: pool.usage })
+    let usage = store.usage(pool.id)?;
+    Ok(PoolInfo { name, prefix: pool.prefix.net(), allocatable, policy: pool.policy, usage })
 }
 
 fn check_policy(policy: Policy) -> Result<()> {

@@ -50,7 +50,8 @@ impl<S: Store> Allocator<S> {
         let Release { pool, resource, owner, generation } = *release;
         check_name(owner)?;
         self.write(|store| {
-            let (pool, tenure) = owned(store, pool, resource, owner)?;
+            let pool = find_pool(store, pool)?;
+            let tenure = owned(store, &pool, resource, owner)?;
             if generation.is_some_and(|generation| generation != tenure.generation) {
                 return Err(Error::NotFound("that allocation is over"));
             }
@@ -88,7 +89,8 @@ impl<S: Store> Allocator<S> {
         check_name(owner)?;
         let resource = resource.into();
         self.write(|store| {
-            let (pool, tenure) = owned(store, pool, resource, owner)?;
+            let pool = find_pool(store, pool)?;
+            let tenure = owned(store, &pool, resource, owner)?;
             let expires_ms = end_of_lease(store, ttl_ms)?;
             store.set_expiry(pool.id, tenure.extent, Some(expires_ms))?;
             Ok(expires_ms)
@@ -97,13 +99,12 @@ impl<S: Store> Allocator<S> {
 }
 
 /// An allocation, once it is certain that the owner holds just this.
-fn owned<S: Store>(store: &mut S, pool: &str, resource: Resource, owner: &str) -> Result<(Pool, Tenure)> {
-    let pool = find_pool(store, pool)?;
+fn owned<S: Store>(store: &mut S, pool: &Pool, resource: Resource, owner: &str) -> Result<Tenure> {
     let extent = pool.prefix.locate(resource)?;
     match store.holder(pool.id, extent, owner)? {
         Holder::Nobody => Err(Error::NotFound("nobody holds that")),
         Holder::Other => Err(Error::NotOwner),
-        Holder::Owner(tenure) => Ok((pool, tenure)),
+        Holder::Owner(tenure) => Ok(tenure),
     }
 }
 

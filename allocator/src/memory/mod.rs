@@ -19,9 +19,10 @@ mod records;
 mod texts;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use rustc_hash::FxHashMap;
 
 use crate::address::Family;
@@ -69,6 +70,8 @@ struct Tables {
     by_end: BTreeSet<(u64, RecordId)>,
     /// What owners hold in pools where it matters, by pool and hash of the name.
     repeats: BTreeSet<(u32, u64, Extent, RecordId)>,
+    /// The record that was looked up last: most are looked up and then changed. None that is not linked in.
+    latest: Option<RecordId>,
 }
 
 /// How to undo a change.
@@ -157,6 +160,7 @@ impl Tables {
 
     /// Makes a record count no more. It is kept.
     fn unlink(&mut self, id: RecordId) -> Result<()> {
+        self.latest = None;
         let record = *self.records.get(id).ok_or_else(missing)?;
         let pool = self.pools.get_mut(&record.pool()).ok_or_else(missing)?;
         if !pool.layout.give_back(&self.records, id) {
@@ -209,10 +213,15 @@ impl Tables {
     }
 
     /// The record of just this extent.
-    fn record_of(&self, pool: PoolId, extent: Extent) -> Result<Option<(RecordId, &Record)>> {
-        let id = self.pool(pool)?.layout.at(&self.records, extent.first());
-        let found = id.and_then(|id| Some((id, self.records.get(id)?)));
-        Ok(found.filter(|(_, record)| record.extent() == extent))
+    fn record_of(&mut self, pool: PoolId, extent: Extent) -> Result<Option<(RecordId, Record)>> {
+        let is_it = |record: &Record| record.pool() == key(pool) && record.extent() == extent;
+        let get = |id| Some((id, *self.records.get(id).filter(|record| is_it(record))?));
+        if let Some(found) = self.latest.and_then(get) {
+            return Ok(Some(found));
+        }
+        let found = self.pool(pool)?.layout.at(&self.records, extent.first()).and_then(get);
+        self.latest = found.map(|(id, _)| id);
+        Ok(found)
     }
 
     fn tenure(&self, id: RecordId, record: &Record) -> Tenure {
@@ -372,7 +381,6 @@ impl Store for MemoryStore {
             id: PoolId(i64::from(*key)),
             prefix: pool.prefix,
             policy: pool.layout.policy,
-            usage: pool.usage(),
             generation: pool.generation,
         }))
     }
@@ -519,7 +527,7 @@ impl Store for MemoryStore {
         Ok(match record.owner() {
             TextId::NONE => Holder::Nobody,
             other if self.tables.texts.bytes(other) == owner.as_bytes() => {
-                Holder::Owner(self.tables.tenure(id, record))
+                Holder::Owner(self.tables.tenure(id, &record))
             }
             _ => Holder::Other,
         })

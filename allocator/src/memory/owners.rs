@@ -2,9 +2,9 @@
 //!
 //! The table holds numbers of records, not names, and the hash is keyed, because names come from callers.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use hashbrown::hash_table::Entry;
 
 use super::records::{RecordId, Records};
@@ -14,7 +14,7 @@ use super::texts::{TextId, Texts};
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     firsts: HashTable<RecordId>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 /// The name that a record's owner has, as bytes.

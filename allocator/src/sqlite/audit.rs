@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::policy::Strategy;
 use crate::resource::Extent;
 use crate::span::{Span, Spans, merge, subtract, total};
-use crate::store::Pool;
+use crate::store::{Pool, Usage};
 
 const STRAYS: &str = "
     SELECT DISTINCT 'allocatable spans', pool FROM allocatable WHERE pool NOT IN (SELECT id FROM pool) UNION ALL
@@ -32,6 +32,7 @@ const LAST_GENERATION: &str = "SELECT coalesce(max(generation), 0) FROM allocati
 struct Account {
     name: Arc<str>,
     pool: Pool,
+    usage: Usage,
     allocatable: Vec<Span>,
     held: Vec<Extent>,
     quarantined: Vec<Extent>,
@@ -64,6 +65,7 @@ impl SqliteStore {
         Ok(Account {
             name,
             pool,
+            usage: self.usage_of(pool.id)?,
             allocatable: self.allocatable_of(pool.id)?,
             held: self.held(pool.id)?,
             quarantined: self.quarantined(pool.id)?,
@@ -115,7 +117,7 @@ impl Account {
     }
 
     fn counts(&self, differences: &mut Vec<Difference>) {
-        let usage = self.pool.usage;
+        let usage = self.usage;
         for (what, kept, counted) in [
             ("allocatable", usage.allocatable, total(&self.allocatable)),
             ("allocated", usage.allocated, total(&spans(&self.held))),

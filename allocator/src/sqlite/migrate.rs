@@ -107,7 +107,7 @@ mod tests {
 
         let p0 = store.find_pool("p0").unwrap().unwrap();
         assert_eq!((p0.id, p0.policy, p0.generation), (PoolId(3), Policy::default(), 2));
-        assert_eq!(p0.usage, Usage { allocatable: 4, allocated: 2, quarantined: 0 });
+        assert_eq!(store.usage(p0.id).unwrap(), Usage { allocatable: 4, allocated: 2, quarantined: 0 });
         let allocatable = [between(0x0a00_0002, 0x0a00_0003), between(0x0a00_0005, 0x0a00_0006)];
         assert_eq!(store.allocatable(p0.id).unwrap(), allocatable);
         let p1 = store.find_pool("p1").unwrap().unwrap();

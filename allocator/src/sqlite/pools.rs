@@ -14,8 +14,8 @@ use crate::resource::Extent;
 use crate::span::{Span, Spans, merge, subtract, total};
 use crate::store::{Pool, PoolId, Usage};
 
-const FIND: &str = "SELECT id, family, first, last, strategy, repeat, quarantine_ms, allocatable, allocated, quarantined, \
-                    generation FROM pool WHERE name = ?1";
+const FIND: &str =
+    "SELECT id, family, first, last, strategy, repeat, quarantine_ms, generation FROM pool WHERE name = ?1";
 const UP_TO: &str =
     "SELECT first, last FROM pool WHERE space = ?1 AND family = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1";
 const ALLOCATABLE: &str = "SELECT first, last FROM allocatable WHERE pool = ?1 ORDER BY first";
@@ -34,10 +34,8 @@ pub(super) const LOOK_UPS: [(&str, &str); 5] = [
 impl SqliteStore {
     pub(super) fn pool_named(&self, name: &str) -> Result<Option<Pool>> {
         self.row(FIND, [name], |row| {
-            let usage =
-                Usage { allocatable: number(row, 7)?, allocated: number(row, 8)?, quarantined: number(row, 9)? };
-            let (prefix, Whole(generation)) = (Prefix { family: row.get(1)?, span: span(row, 2)? }, row.get(10)?);
-            Ok(Pool { id: PoolId(row.get(0)?), prefix, policy: policy(row, 4)?, usage, generation })
+            let (prefix, Whole(generation)) = (Prefix { family: row.get(1)?, span: span(row, 2)? }, row.get(7)?);
+            Ok(Pool { id: PoolId(row.get(0)?), prefix, policy: policy(row, 4)?, generation })
         })
     }
 

@@ -227,7 +227,6 @@ impl Store for NaiveStore {
             id: *id,
             prefix: pool.prefix,
             policy: pool.policy,
-            usage: pool.usage(),
             generation: pool.generation,
         };
         Ok(self.read().pools.iter().find(|(_, pool)| *pool.name == *name).map(told))

@@ -8,16 +8,19 @@
 //! addresses and the most room below it, so every question is answered on one or two ways down,
 //! however full or fragmented the space is.
 
+mod inner;
 mod leaf;
 mod node;
+mod set;
 #[cfg(test)]
 mod tests;
 
 use std::{mem, slice};
 
 use crate::span::Span;
+use inner::Inner;
 use leaf::Entry;
-use node::{Below, Node, child_at};
+use node::{Below, Node};
 
 /// Where the caller keeps the spans of its slots. That of a slot in the tree must not change.
 pub(crate) trait Spans {
@@ -31,8 +34,8 @@ struct Held {
     span: Span,
 }
 
-/// The tree, with up to 64 entries in a leaf and 64 children in an inner node.
-pub(crate) type Tree = SizedTree<64>;
+/// The tree, with up to 63 entries in a leaf and 63 children in an inner node, so that one more has its place in a [`Set`].
+pub(crate) type Tree = SizedTree<63>;
 
 /// The tree, with nodes of up to N: few in tests, so that they split and join all the time.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl<const N: usize> SizedTree<N> {
         };
         if let Some(right) = self.root.split_if_full(spans, index, true) {
             let left = mem::take(&mut self.root);
-            self.root = Node::of(spans, Below::Inner(vec![left, right]));
+            self.root = Node::of(spans, Below::Inner(Inner::of(vec![left, right])));
         }
         true
     }
@@ -97,9 +100,9 @@ impl<const N: usize> SizedTree<N> {
     ) -> impl Iterator<Item = u32> + use<'a, S, N> {
         let mut iter = Iter { entries: [].iter(), nodes: Vec::new() };
         let mut node = &self.root;
-        while let Below::Inner(children) = &node.below {
-            let start = child_at(children, address);
-            let mut children = children.get(start..).unwrap_or_default().iter();
+        while let Below::Inner(inner) = &node.below {
+            let start = inner.child_at(address);
+            let mut children = inner.children().get(start..).unwrap_or_default().iter();
             let Some(child) = children.next() else { break };
             iter.nodes.push(children);
             node = child;
@@ -173,9 +176,16 @@ impl<const N: usize> Iterator for Iter<'_, N> {
             }
             match self.nodes.last_mut()?.next().map(|node| &node.below) {
                 Some(Below::Leaf(leaf)) => self.entries = leaf.entries().iter(),
-                Some(Below::Inner(children)) => self.nodes.push(children.iter()),
+                Some(Below::Inner(inner)) => self.nodes.push(inner.children().iter()),
                 None => drop(self.nodes.pop()),
             }
         }
+    }
+}
+
+/// Makes space for one more, growing in small steps: a tree is mostly leaves that are not full.
+pub(super) fn reserve_some<T>(vec: &mut Vec<T>) {
+    if vec.len() == vec.capacity() {
+        vec.reserve_exact(8);
     }
 }
