@@ -368,8 +368,12 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn find_pool<S: Store>(store: &mut S, name: &str) -> Result<Pool> {
-    check_name(name)?;
-    store.find_pool(name)?.ok_or(Error::NotFound("there is no such pool"))
+    match store.find_pool(name) {
+        Ok(Some(pool)) => Ok(pool),
+        // No pool has a name that is none.
+        Ok(None) => check_name(name).and(Err(Error::NotFound("there is no such pool"))),
+        Err(error) => Err(error),
+    }
 }
 
 /// When a lease that starts now ends.

@@ -32,11 +32,11 @@ fn audit_pool(tables: &Tables, id: u32, pool: &MemoryPool, differences: &mut Vec
             continue;
         };
         let (extent, span) = (record.extent(), record.extent().span());
-        let resource = extent.resource(pool.prefix.family);
+        let resource = extent.resource(pool.facts.prefix.family);
         if let Some(other) = before.and_then(|before| tables.records.get(before))
             && other.extent().span().last() >= span.first()
         {
-            let other = other.extent().resource(pool.prefix.family);
+            let other = other.extent().resource(pool.facts.prefix.family);
             differences.push(Difference::Overlap { pool: pool.name.clone(), one: other, other: resource });
         }
         if !pool.layout.may_hand_out(span) {
@@ -63,7 +63,7 @@ fn compare_count(pool: &MemoryPool, what: &'static str, kept: u128, counted: u12
 /// Compares the free spans that the tree finds with those that there are.
 fn compare_free(tables: &Tables, pool: &MemoryPool, free: &[Span], differences: &mut Vec<Difference>) {
     let mut kept = Spans::new();
-    let mut from = Some(pool.prefix.span.first());
+    let mut from = Some(pool.facts.prefix.span.first());
     while let Some(first) = from.and_then(|from| pool.layout.free_from(&tables.records, from)) {
         // The free span that begins there ends before the next thing that is taken.
         let last = pool.layout.free_until(&tables.records, first);
@@ -72,7 +72,7 @@ fn compare_free(tables: &Tables, pool: &MemoryPool, free: &[Span], differences: 
     }
     let mut report = |spans: Spans, is_kept: bool| {
         for span in spans {
-            let range = AddressRange::of(pool.prefix.family, span);
+            let range = AddressRange::of(pool.facts.prefix.family, span);
             differences.push(Difference::Free { pool: pool.name.clone(), range, is_kept });
         }
     };
@@ -93,7 +93,7 @@ fn audit_indexes(tables: &Tables, waiting: usize, differences: &mut Vec<Differen
             ends.extend(tables.end_of(id).map(|end_ms| (end_ms, id)));
             if record.owner().is_some() {
                 owners.entry(tables.texts.get(record.owner())).or_default().insert(id);
-                repeats.extend((pool.layout.policy.repeat != Repeat::Another).then(|| tables.repeat(id)).flatten());
+                repeats.extend((pool.facts.policy.repeat != Repeat::Another).then(|| tables.repeat(id)).flatten());
             }
         }
     }
@@ -142,7 +142,7 @@ impl Comparison<'_> {
         let record = self.tables.records.get(id);
         let found = record.and_then(|record| Some((record, self.tables.pools.get(&record.pool())?)));
         match found {
-            Some((record, pool)) => (pool.name.clone(), record.extent().resource(pool.prefix.family).to_string()),
+            Some((record, pool)) => (pool.name.clone(), record.extent().resource(pool.facts.prefix.family).to_string()),
             None => ("".into(), format!("record {}", id.0)),
         }
     }

@@ -81,7 +81,7 @@ enum Undo {
     SetGeneration(u64),
     RemovePool(u32),
     InsertPool(u32, Box<MemoryPool>),
-    SetLayout(u32, Box<Layout>),
+    SetLayout(u32, Policy, Box<Layout>),
     SetCursor(u32, u128),
     Unlink(RecordId),
     Link(RecordId),
@@ -99,7 +99,7 @@ impl Tables {
 
     fn insert_pool(&mut self, key: u32, pool: MemoryPool) {
         self.names.insert(pool.name.clone(), key);
-        self.prefixes.insert(pool.place(), pool.prefix.span.last());
+        self.prefixes.insert(pool.place(), pool.facts.prefix.span.last());
         self.pools.insert(key, pool);
     }
 
@@ -111,11 +111,12 @@ impl Tables {
     }
 
     /// Replaces what a pool may hand out and how, and gives what it was.
-    fn set_layout(&mut self, key: u32, layout: Layout) -> Result<Layout> {
+    fn set_layout(&mut self, key: u32, policy: Policy, layout: Layout) -> Result<(Policy, Layout)> {
         let pool = self.pools.get_mut(&key).ok_or_else(missing)?;
-        let before = std::mem::replace(&mut pool.layout, layout);
-        let remembers = |layout: &Layout| layout.policy.repeat != Repeat::Another;
-        match (remembers(&before), remembers(&pool.layout)) {
+        let before = (pool.facts.policy, std::mem::replace(&mut pool.layout, layout));
+        pool.facts.policy = policy;
+        let remembers = |policy: Policy| policy.repeat != Repeat::Another;
+        match (remembers(before.0), remembers(policy)) {
             (false, true) => {
                 let ids: Vec<RecordId> = pool.layout.records().collect();
                 let repeats: Vec<_> = ids.into_iter().filter_map(|id| self.repeat(id)).collect();
@@ -148,7 +149,9 @@ impl Tables {
             return Err(Error::storage("the addresses are not free"));
         }
         pool.count_in(&record);
-        let remembers = pool.layout.policy.repeat != Repeat::Another;
+        // One that is linked in again has a lower number, or the same.
+        pool.facts.generation = pool.facts.generation.max(record.generation());
+        let remembers = pool.facts.policy.repeat != Repeat::Another;
         if record.owner().is_some() {
             self.owners.link(&mut self.records, &self.texts, id);
             if remembers {
@@ -167,7 +170,7 @@ impl Tables {
             return Err(missing());
         }
         pool.count_out(&record);
-        let remembers = pool.layout.policy.repeat != Repeat::Another;
+        let remembers = pool.facts.policy.repeat != Repeat::Another;
         if record.owner().is_some() {
             self.owners.unlink(&mut self.records, &self.texts, id);
             if remembers && let Some(repeat) = self.repeat(id) {
@@ -179,9 +182,11 @@ impl Tables {
 
     /// Changes when a record ends, and gives when it did before.
     fn set_end(&mut self, id: RecordId, end_ms: Option<u64>) -> Option<u64> {
+        if end_ms.is_none() && self.ends.is_empty() {
+            return None;
+        }
         let before = match end_ms {
             Some(end_ms) => self.ends.insert(id, end_ms),
-            None if self.ends.is_empty() => None,
             None => self.ends.remove(&id),
         };
         if let Some(before) = before {
@@ -199,7 +204,7 @@ impl Tables {
     fn take_number_back(&mut self, id: RecordId) {
         let Some(record) = self.records.get(id).filter(|record| record.owner().is_some()) else { return };
         if let Some(pool) = self.pools.get_mut(&record.pool()) {
-            pool.generation = record.generation().saturating_sub(1);
+            pool.facts.generation = record.generation().saturating_sub(1);
         }
     }
 
@@ -235,7 +240,7 @@ impl Tables {
         let tenure = self.tenure(id, record);
         let owner = self.texts.get(record.owner()).into();
         let place = Place { pool: PoolId(record.pool().into()), address: tenure.extent.first() };
-        Some((place, Allocation::of(pool.name.clone(), pool.prefix.family, owner, tenure)))
+        Some((place, Allocation::of(pool.name.clone(), pool.facts.prefix.family, owner, tenure)))
     }
 
     /// Allocations of a pool that begin no lower than an address.
@@ -293,7 +298,7 @@ impl MemoryStore {
             Undo::SetGeneration(generation) => self.tables.generation = generation,
             Undo::RemovePool(key) => drop(self.tables.remove_pool(key)?),
             Undo::InsertPool(key, pool) => self.tables.insert_pool(key, *pool),
-            Undo::SetLayout(key, layout) => drop(self.tables.set_layout(key, *layout)?),
+            Undo::SetLayout(key, policy, layout) => drop(self.tables.set_layout(key, policy, *layout)?),
             Undo::SetCursor(key, cursor) => self.tables.pools.get_mut(&key).ok_or_else(missing)?.cursor = cursor,
             Undo::Unlink(id) => {
                 self.tables.unlink(id)?;
@@ -377,12 +382,7 @@ impl Store for MemoryStore {
             return Ok(None);
         };
         let pool = self.tables.pools.get(key).ok_or_else(missing)?;
-        Ok(Some(Pool {
-            id: PoolId(i64::from(*key)),
-            prefix: pool.prefix,
-            policy: pool.layout.policy,
-            generation: pool.generation,
-        }))
+        Ok(Some(pool.facts))
     }
 
     fn pools(&mut self) -> Result<Vec<(Arc<str>, PoolId)>> {
@@ -400,9 +400,11 @@ impl Store for MemoryStore {
         let last = self.tables.last_pool.checked_add(1);
         let key = last.ok_or_else(|| Error::storage("2^32 pools have been created"))?;
         self.tables.last_pool = key;
-        self.tables.insert_pool(key, MemoryPool::new(name.into(), space.into(), prefix, self.tables.generation));
+        let id = PoolId(key.into());
+        let facts = Pool { id, prefix, policy: Policy::default(), generation: self.tables.generation };
+        self.tables.insert_pool(key, MemoryPool::new(facts, name.into(), space.into()));
         self.log.push(Undo::RemovePool(key));
-        Ok(PoolId(key.into()))
+        Ok(id)
     }
 
     fn remove_pool(&mut self, pool: PoolId) -> Result<()> {
@@ -411,7 +413,7 @@ impl Store for MemoryStore {
             self.take_out(id)?;
         }
         let removed = self.tables.remove_pool(key(pool))?;
-        let highest = self.tables.generation.max(removed.generation);
+        let highest = self.tables.generation.max(removed.facts.generation);
         self.log.push(Undo::SetGeneration(std::mem::replace(&mut self.tables.generation, highest)));
         self.log.push(Undo::InsertPool(key(pool), Box::new(removed)));
         Ok(())
@@ -429,15 +431,15 @@ impl Store for MemoryStore {
         for id in leaving {
             self.take_out(id)?;
         }
-        let prefix = self.tables.pool(pool)?.prefix;
-        let mut layout = Layout::new(prefix, policy, allocatable.iter().copied().collect());
+        let prefix = self.tables.pool(pool)?.facts.prefix;
+        let mut layout = Layout::new(prefix, allocatable.iter().copied().collect());
         for id in staying {
             if !layout.take(&self.tables.records, id) {
                 return Err(Error::storage("what is held overlaps"));
             }
         }
-        let before = self.tables.set_layout(key(pool), layout)?;
-        self.log.push(Undo::SetLayout(key(pool), Box::new(before)));
+        let (policy, layout) = self.tables.set_layout(key(pool), policy, layout)?;
+        self.log.push(Undo::SetLayout(key(pool), policy, Box::new(layout)));
         Ok(())
     }
 
@@ -450,7 +452,7 @@ impl Store for MemoryStore {
     }
 
     fn policy(&mut self, pool: PoolId) -> Result<Policy> {
-        Ok(self.tables.pool(pool)?.layout.policy)
+        Ok(self.tables.pool(pool)?.facts.policy)
     }
 
     fn usage(&mut self, pool: PoolId) -> Result<Usage> {
@@ -486,13 +488,11 @@ impl Store for MemoryStore {
         expires_ms: Option<u64>,
         cursor: Option<u128>,
     ) -> Result<u64> {
-        let generation = self.tables.pool(pool)?.generation.saturating_add(1);
+        let generation = self.tables.pool(pool)?.facts.generation.saturating_add(1);
         let owner = self.tables.texts.insert(owner).ok_or_else(|| Error::storage("there are too many names"))?;
         self.add(Record::new(key(pool), extent, owner, generation), expires_ms)?;
-        let changed = self.tables.pool_mut(pool)?;
-        changed.generation = generation;
         if let Some(cursor) = cursor {
-            let before = std::mem::replace(&mut changed.cursor, cursor);
+            let before = std::mem::replace(&mut self.tables.pool_mut(pool)?.cursor, cursor);
             self.log.push(Undo::SetCursor(key(pool), before));
         }
         Ok(generation)

@@ -5,36 +5,34 @@ use std::sync::Arc;
 use super::records::{Record, RecordId, Records};
 use super::tree::{Spans as SpansOfSlots, Tree};
 use crate::address::Family;
-use crate::policy::Policy;
 use crate::pool::Prefix;
 use crate::span::{Span, Spans, subtract, total};
-use crate::store::Usage;
+use crate::store::{Pool, Usage};
 
 /// A pool, with its layout apart, because that is replaced as a whole.
 #[derive(Debug)]
 pub(super) struct MemoryPool {
+    /// What the rules are told of it, ready to be told.
+    pub(super) facts: Pool,
     pub(super) name: Arc<str>,
     pub(super) space: Arc<str>,
-    pub(super) prefix: Prefix,
     pub(super) layout: Layout,
     allocated: u128,
     quarantined: u128,
     /// Where the strategy that takes one after the other goes on.
     pub(super) cursor: u128,
-    /// The number of the last allocation of a pool of this name.
-    pub(super) generation: u64,
 }
 
 impl MemoryPool {
     /// A pool that may hand out nothing.
-    pub(super) fn new(name: Arc<str>, space: Arc<str>, prefix: Prefix, generation: u64) -> Self {
-        let layout = Layout::new(prefix, Policy::default(), Spans::new());
-        Self { name, space, prefix, layout, allocated: 0, quarantined: 0, cursor: 0, generation }
+    pub(super) fn new(facts: Pool, name: Arc<str>, space: Arc<str>) -> Self {
+        let layout = Layout::new(facts.prefix, Spans::new());
+        Self { facts, name, space, layout, allocated: 0, quarantined: 0, cursor: 0 }
     }
 
     /// Its key among the prefixes.
     pub(super) fn place(&self) -> (Arc<str>, Family, u128) {
-        (self.space.clone(), self.prefix.family, self.prefix.span.first())
+        (self.space.clone(), self.facts.prefix.family, self.facts.prefix.span.first())
     }
 
     pub(super) const fn usage(&self) -> Usage {
@@ -59,10 +57,9 @@ impl MemoryPool {
     }
 }
 
-/// What a pool may hand out, how, and what is taken of it.
+/// What a pool may hand out, and what is taken of it.
 #[derive(Debug)]
 pub(super) struct Layout {
-    pub(super) policy: Policy,
     pub(super) allocatable: Spans,
     allocatable_count: u128,
     /// What is never handed out: all of the prefix that is not allocatable.
@@ -93,7 +90,7 @@ impl SpansOfSlots for View<'_> {
 
 impl Layout {
     /// Of a prefix in which nobody holds anything yet.
-    pub(super) fn new(prefix: Prefix, policy: Policy, allocatable: Spans) -> Self {
+    pub(super) fn new(prefix: Prefix, allocatable: Spans) -> Self {
         let reserved = subtract(&[prefix.span], &allocatable);
         let mut tree = Tree::new(prefix.span);
         let view = View { records: &Records::default(), reserved: &reserved };
@@ -101,7 +98,7 @@ impl Layout {
             tree.insert(&view, slot);
         }
         let allocatable_count = total(&allocatable);
-        Self { policy, allocatable, allocatable_count, reserved, bounds: prefix.span, tree }
+        Self { allocatable, allocatable_count, reserved, bounds: prefix.span, tree }
     }
 
     fn view<'a>(&'a self, records: &'a Records) -> View<'a> {
