@@ -1,33 +1,30 @@
 //! What the memory store costs, beside the least that anyone could do: a bare hierarchical bitmap with a hash map of owners.
-//!
-//! Each figure is a ratio of medians of blocks that run in turn in this process, so that a machine that slows down slows
-//! both sides. Bytes are what the program's allocator was asked for.
+//! Bytes are what the program's allocator was asked for.
+
+mod common;
 
 use std::alloc::System;
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::time::Instant;
 
 use poolproof_allocator::{
     Allocator, ErrorKind, MemoryAllocator, Policy, PoolSpec, Request, Resource, Strategy, parse_prefix,
 };
+use common::{in_turn, is_test, owner};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
 static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Blocks of each side.
-const BLOCKS: usize = 15;
 /// Pairs of calls a block.
 const PAIRS: u32 = 100_000;
 
 fn main() {
-    // `cargo test` runs benches too, with `--test`; a figure from an unoptimised build is none.
-    if std::env::args().any(|argument| argument == "--test") {
+    if is_test() {
         return;
     }
-    println!("memory: medians of {BLOCKS} blocks of {PAIRS} pairs, in turn");
+    println!("The memory store");
     for held in [1_000, 1_000_000] {
         against_floor::<ByAddress>(held, "bitmap and owner by address");
         against_floor::<ByOwner>(held, "bitmap and addresses by owner");
@@ -46,6 +43,7 @@ fn against_floor<F: Least>(held: u32, name: &str) {
     let mut addresses: Vec<u32> = names.iter().map(|name| floor.allocate(name).unwrap()).collect();
     let (mut draw, mut floor_draw) = (Draw(1), Draw(1));
     let (ours_ns, floor_ns) = in_turn(
+        PAIRS,
         || {
             let picked = draw.below(held);
             ours.release(picked);
@@ -71,6 +69,7 @@ fn full_pool() {
     }
     let mut roomy = Pool::filled("11.0.0.0/8", Policy::default(), 1_000_000);
     let (refusal_ns, grant_ns) = in_turn(
+        PAIRS,
         || {
             let refused = full.allocate("late", &[Request::any("p0")], None).unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Exhausted);
@@ -91,6 +90,7 @@ fn families() {
         let mut four = Pool::filled("10.0.0.0/8", policy, 100_000);
         let (mut six_draw, mut four_draw) = (Draw(1), Draw(1));
         let (six_ns, four_ns) = in_turn(
+            PAIRS,
             || {
                 let picked = six_draw.below(100_000);
                 six.release(picked);
@@ -132,35 +132,6 @@ fn bytes() {
 
 fn report(name: &str, ours_ns: f64, other_ns: f64, most: f64) {
     println!("{name}: ratio {:.2} (at most {most}); {ours_ns:.0} ns and {other_ns:.0} ns", ours_ns / other_ns);
-}
-
-/// The medians of both, in nanoseconds a step, run in turn.
-fn in_turn(mut one: impl FnMut(), mut other: impl FnMut()) -> (f64, f64) {
-    let mut times = (Vec::new(), Vec::new());
-    // The first block of each warms it up.
-    for block in 0..=BLOCKS {
-        let (first, second) = (time(&mut one), time(&mut other));
-        if block > 0 {
-            times.0.push(first);
-            times.1.push(second);
-        }
-    }
-    (median(times.0), median(times.1))
-}
-
-fn time(step: &mut impl FnMut()) -> f64 {
-    let started = Instant::now();
-    (0..PAIRS).for_each(|_| step());
-    started.elapsed().as_nanos() as f64 / f64::from(PAIRS)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn owner(number: u32) -> String {
-    format!("owner-{number:07}")
 }
 
 /// The same numbers for both sides (xorshift).
