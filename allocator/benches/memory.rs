@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::net::IpAddr;
 
+use common::{in_turn, is_test, owner};
 use poolproof_allocator::{
     Allocator, ErrorKind, MemoryAllocator, Policy, PoolSpec, Request, Resource, Strategy, parse_prefix,
 };
-use common::{in_turn, is_test, owner};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]

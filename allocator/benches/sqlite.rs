@@ -4,16 +4,18 @@
 mod common;
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{in_turn, is_test, owner};
+use common::{blocks, in_turn, is_test, owner};
+use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    Allocator, MemoryAllocator, PoolSpec, Request, SharedAllocator, SqliteAllocator, SqliteOptions, SqliteStore,
-    Synchronous, parse_prefix,
+    Allocator, PoolSpec, Request, Resource, SharedAllocator, SqliteAllocator, SqliteOptions, SqliteStore, Synchronous,
+    parse_prefix,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, TransactionBehavior, params};
 use tempfile::TempDir;
 
 /// Commits a block.
@@ -24,7 +26,6 @@ const HELD: u32 = 10_000;
 const CALLERS: usize = 16;
 /// How long each side of a comparison of callers runs in one turn.
 const TURN: Duration = Duration::from_millis(500);
-const LOWEST: u32 = (10 << 24) + 1;
 
 fn main() {
     if is_test() {
@@ -53,7 +54,7 @@ fn against_inserts(folder: &TempDir, synchronous: Synchronous) {
     let (ours_ns, bare_ns) = in_turn(
         COMMITS,
         || {
-            allocate(&mut allocator, &owner(number));
+            allocator.grant(&owner(number));
             number += 1;
         },
         || {
@@ -74,10 +75,10 @@ fn against_inserts(folder: &TempDir, synchronous: Synchronous) {
 
 /// A pair of calls with much held, against one with little.
 fn when_fuller(folder: &TempDir) {
-    let [mut full, mut empty] = [100_000, 100].map(|held| filled(folder, held));
+    let [mut full, mut empty] = [100_000, 100].map(|held| filled(folder, held, Synchronous::Full));
     let pair = |allocator: &mut SqliteAllocator| {
-        let granted = allocator.allocate("late", &[Request::any("p0")], None).unwrap();
-        allocator.release("p0", granted.grants[0].resource, "late").unwrap();
+        let granted = allocator.grant("late");
+        allocator.take_back(granted, "late");
     };
     let (full_ns, empty_ns) = in_turn(COMMITS / 2, || pair(&mut full), || pair(&mut empty));
     let share = 100.0 * empty_ns / full_ns;
@@ -101,7 +102,10 @@ fn shared(folder: &TempDir) {
         rates.sort_by(f64::total_cmp);
         rates[rates.len() / 2]
     });
-    println!("{CALLERS} callers, Full: {:.1} times the rate of one (at least 5); {many:.0}/s and {one:.0}/s", many / one);
+    println!(
+        "{CALLERS} callers, Full: {:.1} times the rate of one (at least 5); {many:.0}/s and {one:.0}/s",
+        many / one
+    );
 }
 
 /// Calls a second of so many callers in one turn.
@@ -132,47 +136,61 @@ fn rate(allocator: &SharedAllocator<SqliteStore>, callers: usize) -> f64 {
 }
 
 /// What other allocators do for one address, at 10 000 held, against the store of the same kind. Each is written as its
-/// authors do it, on the file, the journal and the level that ours has, with statements kept prepared.
+/// authors do it, on a journal and a level as ours, with statements kept prepared. Releases are not timed.
 fn against_others(folder: &TempDir) {
-    let mut ours = filled(folder, HELD);
-    let mut scan = ScanAllRows::filled(folder);
-    let mut number = HELD;
-    times("all rows read and looked through (Neutron, host-local)", &mut || pair(&mut ours), &mut || {
-        number += 1;
-        scan.pair(&owner(number));
-    });
-    let mut highest = Highest::filled(folder);
-    times("expired or own row, then highest and one more, checked again (dora)", &mut || pair(&mut ours), &mut || {
-        number += 1;
-        highest.pair(&owner(number));
-    });
+    for synchronous in [Synchronous::Normal, Synchronous::Full] {
+        let mut ours = filled(folder, HELD, synchronous);
+        let name = format!("all rows read and looked through (Neutron, host-local), {synchronous:?}");
+        times(&name, &mut ours, &mut ScanAllRows::filled(folder, synchronous));
+        let name = format!("expired or own row, then highest and one more, checked (dora), {synchronous:?}");
+        times(&name, &mut ours, &mut Highest::filled(folder, synchronous));
+    }
     let mut memory = Allocator::in_memory();
     memory.create_pool("p0", &PoolSpec::new(parse_prefix("10.0.0.0/8").unwrap())).unwrap();
-    (0..HELD).for_each(|number| drop(memory.allocate(&owner(number), &[Request::any("p0")], None).unwrap()));
-    let mut copied = CopiedMap::filled();
-    times("in memory, the pool's map copied to read and to write (go-ipam)", &mut || memory_pair(&mut memory), &mut || {
-        copied.pair();
-    });
+    (0..HELD).for_each(|number| _ = memory.grant(&owner(number)));
+    times("in memory, the pool's map copied to read and to write (go-ipam)", &mut memory, &mut CopiedMap::filled());
 }
 
-fn times(name: &str, ours: &mut impl FnMut(), other: &mut impl FnMut()) {
-    let (ours_ns, other_ns) = in_turn(COMMITS / 10, ours, other);
+/// Something that hands out addresses.
+trait Source {
+    type Granted;
+    fn grant(&mut self, owner: &str) -> Self::Granted;
+    fn take_back(&mut self, granted: Self::Granted, owner: &str);
+}
+
+impl<S: Store> Source for Allocator<S> {
+    type Granted = Resource;
+
+    fn grant(&mut self, owner: &str) -> Resource {
+        self.allocate(owner, &[Request::any("p0")], None).unwrap().grants[0].resource
+    }
+
+    fn take_back(&mut self, granted: Resource, owner: &str) {
+        self.release("p0", granted, owner).unwrap();
+    }
+}
+
+fn times(name: &str, ours: &mut impl Source, other: &mut impl Source) {
+    let (ours_ns, other_ns) = blocks(|| grant_ns(ours), || grant_ns(other));
     println!(
-        "{name}: ours is {:.0} times as fast at {HELD} held (at least 20); {:.1} µs and {:.1} µs a pair",
+        "{name}: ours is {:.1} times as fast at {HELD} held (at least 20); {:.1} µs and {:.1} µs an address",
         other_ns / ours_ns,
         ours_ns / 1e3,
         other_ns / 1e3
     );
 }
 
-fn pair(allocator: &mut SqliteAllocator) {
-    let granted = allocator.allocate("late", &[Request::any("p0")], None).unwrap();
-    allocator.release("p0", granted.grants[0].resource, "late").unwrap();
-}
-
-fn memory_pair(allocator: &mut MemoryAllocator) {
-    let granted = allocator.allocate("late", &[Request::any("p0")], None).unwrap();
-    allocator.release("p0", granted.grants[0].resource, "late").unwrap();
+/// How long a grant takes, in nanoseconds.
+fn grant_ns(source: &mut impl Source) -> f64 {
+    let mut total = Duration::ZERO;
+    for number in 0..COMMITS / 10 {
+        let owner = owner(HELD + number);
+        let started = Instant::now();
+        let granted = source.grant(&owner);
+        total += started.elapsed();
+        source.take_back(granted, &owner);
+    }
+    total.as_nanos() as f64 / f64::from(COMMITS / 10)
 }
 
 fn open(path: &Path, synchronous: Synchronous) -> SqliteAllocator {
@@ -182,16 +200,12 @@ fn open(path: &Path, synchronous: Synchronous) -> SqliteAllocator {
     allocator
 }
 
-fn filled(folder: &TempDir, held: u32) -> SqliteAllocator {
-    let mut allocator = open(&folder.path().join(format!("{held} held.db")), Synchronous::Full);
+fn filled(folder: &TempDir, held: u32, synchronous: Synchronous) -> SqliteAllocator {
+    let mut allocator = open(&folder.path().join(format!("{held} held {synchronous:?}.db")), synchronous);
     allocator.begin().unwrap();
-    (0..held).for_each(|number| allocate(&mut allocator, &owner(number)));
+    (0..held).for_each(|number| _ = allocator.grant(&owner(number)));
     allocator.commit().unwrap();
     allocator
-}
-
-fn allocate(allocator: &mut SqliteAllocator, owner: &str) {
-    allocator.allocate(owner, &[Request::any("p0")], None).unwrap();
 }
 
 fn connect(path: &Path, synchronous: Synchronous) -> Connection {
@@ -209,39 +223,44 @@ fn connect(path: &Path, synchronous: Synchronous) -> Connection {
 struct ScanAllRows(Connection);
 
 impl ScanAllRows {
-    fn filled(folder: &TempDir) -> Self {
-        let connection = connect(&folder.path().join("scan.db"), Synchronous::Full);
+    fn filled(folder: &TempDir, synchronous: Synchronous) -> Self {
+        let connection = connect(&folder.path().join(format!("scan {synchronous:?}.db")), synchronous);
         let table = "CREATE TABLE allocation (address TEXT PRIMARY KEY, pool TEXT NOT NULL, owner TEXT NOT NULL)";
         connection.execute_batch(table).unwrap();
-        fill(&connection, "INSERT INTO allocation VALUES (?1, 'p0', ?2)", |address| {
-            std::net::Ipv4Addr::from(address).to_string()
-        });
+        fill(&connection, "INSERT INTO allocation VALUES (?1, 'p0', ?2)", |number| address(number).to_string());
         Self(connection)
     }
+}
 
-    fn pair(&mut self, owner: &str) {
-        let transaction = self.0.transaction().unwrap();
+impl Source for ScanAllRows {
+    type Granted = String;
+
+    fn grant(&mut self, owner: &str) -> String {
+        let transaction = self.0.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
         let taken: HashSet<String> = {
             let mut all = transaction.prepare_cached("SELECT address FROM allocation WHERE pool = 'p0'").unwrap();
             all.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
         };
-        let free = (LOWEST..).map(|address| std::net::Ipv4Addr::from(address).to_string());
-        let free = free.into_iter().find(|address| !taken.contains(address)).unwrap();
+        let free = (0..).map(|number| address(number).to_string()).find(|free| !taken.contains(free)).unwrap();
         let insert = "INSERT INTO allocation VALUES (?1, 'p0', ?2)";
         transaction.prepare_cached(insert).unwrap().execute(params![free, owner]).unwrap();
         transaction.commit().unwrap();
+        free
+    }
+
+    fn take_back(&mut self, granted: String, owner: &str) {
         let delete = "DELETE FROM allocation WHERE address = ?1 AND owner = ?2";
-        self.0.prepare_cached(delete).unwrap().execute(params![free, owner]).unwrap();
+        self.0.prepare_cached(delete).unwrap().execute(params![granted, owner]).unwrap();
     }
 }
 
-/// Looks for a row that is over or the owner's own; if there is none, takes the address above the highest one, after it
-/// looked that up.
+/// Takes over a row that has expired or is the owner's own. If there is none, takes the address above the highest one there
+/// is, and checks by the key that nobody has it.
 struct Highest(Connection);
 
 impl Highest {
-    fn filled(folder: &TempDir) -> Self {
-        let connection = connect(&folder.path().join("highest.db"), Synchronous::Full);
+    fn filled(folder: &TempDir, synchronous: Synchronous) -> Self {
+        let connection = connect(&folder.path().join(format!("highest {synchronous:?}.db")), synchronous);
         connection
             .execute_batch(
                 "CREATE TABLE leases (ip INTEGER PRIMARY KEY, client_id BLOB, leased BOOLEAN NOT NULL DEFAULT 0,
@@ -249,43 +268,47 @@ impl Highest {
                  CREATE INDEX leases_by_end ON leases (ip, expires_at)",
             )
             .unwrap();
-        fill(&connection, "INSERT INTO leases VALUES (?1, CAST(?2 AS BLOB), 1, 4000000000, 167772160, 0)", |address| address);
+        let insert = "INSERT INTO leases VALUES (?1, CAST(?2 AS BLOB), 1, 4000000000, 167772160, 0)";
+        fill(&connection, insert, |number| u32::from(address(number)));
         Self(connection)
     }
+}
 
-    fn pair(&mut self, owner: &str) {
-        let (last, now) = (u32::MAX >> 1, 1_700_000_000);
+impl Source for Highest {
+    type Granted = u32;
+
+    fn grant(&mut self, owner: &str) -> u32 {
+        let (first, last, now) = (u32::from(address(0)), u32::MAX >> 1, 1_700_000_000);
         let reuse = "UPDATE leases SET client_id = ?4, leased = 1, expires_at = ?5, probation = 0 WHERE ip IN
             (SELECT ip FROM leases WHERE (expires_at < ?1 AND ip BETWEEN ?2 AND ?3) OR client_id = ?4 ORDER BY ip LIMIT 1)
             RETURNING ip";
-        let reused: Option<u32> = self
-            .0
-            .prepare_cached(reuse)
-            .unwrap()
-            .query_row(params![now, LOWEST, last, owner.as_bytes(), now + 3600], |row| row.get(0))
-            .optional()
-            .unwrap();
-        assert_eq!(reused, None);
+        let values = params![now, first, last, owner.as_bytes(), now + 3600];
+        let reused = self.0.prepare_cached(reuse).unwrap().query_row(values, |row| row.get::<_, u32>(0)).optional();
+        assert_eq!(reused.unwrap(), None);
         let transaction = self.0.transaction().unwrap();
         let highest: u32 = transaction
             .prepare_cached("SELECT ip FROM leases WHERE ip BETWEEN ?1 AND ?2 ORDER BY ip DESC LIMIT 1")
             .unwrap()
-            .query_row([LOWEST, last], |row| row.get(0))
+            .query_row([first, last], |row| row.get(0))
             .unwrap();
         let insert = "INSERT INTO leases VALUES (?1, ?2, 1, ?3, 167772160, 0)";
-        let granted = params![highest + 1, owner.as_bytes(), now + 3600];
-        transaction.prepare_cached(insert).unwrap().execute(granted).unwrap();
+        let values = params![highest + 1, owner.as_bytes(), now + 3600];
+        transaction.prepare_cached(insert).unwrap().execute(values).unwrap();
         transaction.commit().unwrap();
+        highest + 1
+    }
+
+    fn take_back(&mut self, granted: u32, owner: &str) {
         let delete = "DELETE FROM leases WHERE ip = ?1 AND client_id = ?2";
-        self.0.prepare_cached(delete).unwrap().execute(params![highest + 1, owner.as_bytes()]).unwrap();
+        self.0.prepare_cached(delete).unwrap().execute(params![granted, owner.as_bytes()]).unwrap();
     }
 }
 
-fn fill<T: rusqlite::ToSql>(connection: &Connection, insert: &str, address: impl Fn(u32) -> T) {
+fn fill<T: ToSql>(connection: &Connection, insert: &str, address: impl Fn(u32) -> T) {
     connection.execute_batch("BEGIN").unwrap();
     let mut insert = connection.prepare(insert).unwrap();
     for number in 0..HELD {
-        insert.execute(params![address(LOWEST + number), owner(number)]).unwrap();
+        insert.execute(params![address(number), owner(number)]).unwrap();
     }
     connection.execute_batch("COMMIT").unwrap();
 }
@@ -296,18 +319,28 @@ struct CopiedMap(HashMap<String, bool>);
 
 impl CopiedMap {
     fn filled() -> Self {
-        let addresses = (0..HELD).map(|number| std::net::Ipv4Addr::from(LOWEST + number).to_string());
-        Self(addresses.map(|address| (address, true)).collect())
+        Self((0..HELD).map(|number| (address(number).to_string(), true)).collect())
     }
+}
 
-    fn pair(&mut self) {
+impl Source for CopiedMap {
+    type Granted = String;
+
+    fn grant(&mut self, _: &str) -> String {
         let mut copy = self.0.clone();
-        let free = (LOWEST..).map(|address| std::net::Ipv4Addr::from(address).to_string());
-        let free = free.into_iter().find(|address| !copy.contains_key(address)).unwrap();
+        let free = (0..).map(|number| address(number).to_string()).find(|free| !copy.contains_key(free)).unwrap();
         copy.insert(free.clone(), true);
         self.0 = copy.clone();
+        free
+    }
+
+    fn take_back(&mut self, granted: String, _: &str) {
         let mut copy = self.0.clone();
-        copy.remove(&free);
+        copy.remove(&granted);
         self.0 = copy.clone();
     }
+}
+
+fn address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from((10 << 24) + 1 + number)
 }

@@ -1,13 +1,13 @@
 //! One allocator for all threads of a process, with one commit for all that wait.
 //!
-//! Whoever calls puts its work into a queue and waits for its turn at the allocator. Whoever gets it does all the work that
-//! waits, its own included, in one transaction, and commits once; the others find theirs done. There is no thread to start
-//! or to stop, and a single caller does just its own work. While a commit waits for the disk the queue fills, so batches
-//! grow with the load: group commit, as databases do it (Gawlick and Kinkade, 1985).
+//! Whoever calls puts its work into a queue. If nobody leads, it leads: it does all the work that waits, its own included, in
+//! one transaction, commits once, and tells the others, who sleep meanwhile. Then it makes one that came too late the next
+//! leader. There is no thread to start or to stop, and a single caller does just its own work. While a commit waits for the
+//! disk the queue fills, so batches grow with the load: group commit, as databases do it (Gawlick and Kinkade, 1985).
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::allocator::Allocator;
 use crate::error::{Error, Result};
@@ -46,8 +46,16 @@ impl<S: Store> Clone for SharedAllocator<S> {
 
 #[derive(Debug)]
 struct Inner<S: Store> {
-    waiting: Mutex<Vec<Box<dyn Work<S>>>>,
+    queue: Mutex<Queue<S>>,
+    /// Only the leader locks it.
     allocator: Mutex<Allocator<S>>,
+}
+
+#[derive(Debug)]
+struct Queue<S: Store> {
+    waiting: Vec<Box<dyn Work<S>>>,
+    /// Does somebody work, or is about to?
+    is_led: bool,
 }
 
 impl<S: Store> SharedAllocator<S> {
@@ -55,7 +63,8 @@ impl<S: Store> SharedAllocator<S> {
     pub fn new(mut allocator: Allocator<S>) -> Self {
         // Without one there is nothing to roll back; should it fail, the next call tries again.
         let _ = allocator.rollback();
-        Self { inner: Arc::new(Inner { waiting: Mutex::default(), allocator: Mutex::new(allocator) }) }
+        let queue = Mutex::new(Queue { waiting: Vec::new(), is_led: false });
+        Self { inner: Arc::new(Inner { queue, allocator: Mutex::new(allocator) }) }
     }
 
     /// Runs calls on the allocator, all or nothing: if the closure answers an error, nothing of it has happened. What it did
@@ -72,22 +81,37 @@ impl<S: Store> SharedAllocator<S> {
         &self,
         calls: impl FnOnce(&mut Allocator<S>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let answer = Arc::new(Mutex::new(None));
-        let job = Job { calls: Some(calls), outcome: None, answer: answer.clone() };
-        lock(&self.inner.waiting).push(Box::new(job));
+        let seat = Arc::new(Seat { news: Mutex::new(News::None), told: Condvar::new() });
+        let job = Job { calls: Some(calls), outcome: None, seat: seat.clone() };
+        let is_leader = {
+            let mut queue = lock(&self.inner.queue);
+            queue.waiting.push(Box::new(job));
+            !std::mem::replace(&mut queue.is_led, true)
+        };
+        if is_leader {
+            self.lead();
+        }
+        loop {
+            match seat.wait() {
+                News::Lead => self.lead(),
+                News::Answer(Answer::Returned(answer)) => return answer,
+                News::Answer(Answer::Panicked(cause)) => resume_unwind(cause),
+                // It is not what anybody is told.
+                News::None => {}
+            }
+        }
+    }
+
+    /// Does all the work that waits, and appoints the next leader.
+    fn lead(&self) {
         let mut allocator = lock(&self.inner.allocator);
-        let done = lock(&answer).take();
-        let answered = done.or_else(|| {
-            let batch = std::mem::take(&mut *lock(&self.inner.waiting));
-            run_batch(&mut allocator, batch);
-            lock(&answer).take()
-        });
+        let batch = std::mem::take(&mut lock(&self.inner.queue).waiting);
+        run_batch(&mut allocator, batch);
         drop(allocator);
-        match answered {
-            Some(Answer::Returned(answer)) => answer,
-            Some(Answer::Panicked(cause)) => resume_unwind(cause),
-            // A batch answers all of its work.
-            None => Err(Error::storage("the work was lost")),
+        let mut queue = lock(&self.inner.queue);
+        match queue.waiting.first() {
+            Some(next) => next.appoint(),
+            None => queue.is_led = false,
         }
     }
 
@@ -109,10 +133,40 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a caller waits for.
+/// What the calls of a caller came to.
 enum Answer<T> {
     Returned(Result<T>),
     Panicked(Box<dyn Any + Send>),
+}
+
+/// What a caller waits for.
+enum News<T> {
+    None,
+    /// To do the work itself.
+    Lead,
+    Answer(Answer<T>),
+}
+
+/// Where a caller waits.
+struct Seat<T> {
+    news: Mutex<News<T>>,
+    told: Condvar,
+}
+
+impl<T> Seat<T> {
+    fn tell(&self, news: News<T>) {
+        *lock(&self.news) = news;
+        self.told.notify_one();
+    }
+
+    /// Waits for news, and takes them.
+    fn wait(&self) -> News<T> {
+        let mut news = lock(&self.news);
+        while matches!(*news, News::None) {
+            news = self.told.wait(news).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::replace(&mut *news, News::None)
+    }
 }
 
 /// Calls of one caller, whatever they return.
@@ -120,7 +174,9 @@ trait Work<S: Store>: Send {
     /// Makes the calls, and tells whether what they did shall last.
     fn run(&mut self, allocator: &mut Allocator<S>) -> bool;
     /// Tells the caller the answer, or instead of a success why there was none after all.
-    fn answer(&mut self, failure: Option<Error>);
+    fn answer(self: Box<Self>, failure: Option<Error>);
+    /// Tells the caller to lead.
+    fn appoint(&self);
 }
 
 impl<S: Store> std::fmt::Debug for dyn Work<S> {
@@ -133,7 +189,7 @@ struct Job<T, F> {
     calls: Option<F>,
     /// What the calls came to, before that lasts.
     outcome: Option<Answer<T>>,
-    answer: Arc<Mutex<Option<Answer<T>>>>,
+    seat: Arc<Seat<T>>,
 }
 
 impl<S, T, F> Work<S> for Job<T, F>
@@ -152,12 +208,17 @@ where
         matches!(self.outcome, Some(Answer::Returned(Ok(_))))
     }
 
-    fn answer(&mut self, failure: Option<Error>) {
-        let outcome = match (self.outcome.take(), failure) {
-            (Some(Answer::Returned(Ok(_))) | None, Some(failure)) => Some(Answer::Returned(Err(failure))),
-            (outcome, _) => outcome,
+    fn answer(self: Box<Self>, failure: Option<Error>) {
+        let answer = match (self.outcome, failure) {
+            (Some(Answer::Returned(Ok(_))) | None, Some(failure)) => Answer::Returned(Err(failure)),
+            (Some(outcome), _) => outcome,
+            (None, None) => Answer::Returned(Err(Error::storage("the work was not done"))),
         };
-        *lock(&self.answer) = outcome;
+        self.seat.tell(News::Answer(answer));
+    }
+
+    fn appoint(&self) {
+        self.seat.tell(News::Lead);
     }
 }
 
@@ -170,7 +231,7 @@ fn run_batch<S: Store>(allocator: &mut Allocator<S>, mut batch: Vec<Box<dyn Work
         Ok(())
     });
     let failure = done.err().map(Arc::new);
-    for mut work in batch {
+    for work in batch {
         work.answer(failure.as_ref().map(Error::shared));
     }
 }

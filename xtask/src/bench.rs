@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the measurements in `harness/benches`, which say themselves what they measure.
+//! `cargo xtask bench`: the measurements in `harness/benches` and `allocator/benches`, which say themselves what they measure.
 
 use std::process::{Command, ExitCode};
 
@@ -9,14 +9,14 @@ use crate::{FOUND, root};
 /// Run the benchmarks
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Arguments for `cargo bench -p poolproof`, such as `--bench NAME`
+    /// Arguments for `cargo bench`, such as `--bench NAME`, one of figures, memory and sqlite
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     rest: Vec<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let status = Command::new("cargo")
-        .args(["bench", "-p", "poolproof"])
+        .args(["bench", "-p", "poolproof", "-p", "poolproof-allocator"])
         .args(&arguments.rest)
         .current_dir(root())
         .status()

@@ -130,7 +130,9 @@ impl Wanted {
             Want::Any(count) => Ok(Self::Any { count }),
             Want::Block(length) => {
                 let host_bits = pool.prefix.family.bits().checked_sub(length);
-                Ok(Self::Block { host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))? })
+                Ok(Self::Block {
+                    host_bits: host_bits.ok_or(Error::Invalid("the family has no prefixes of that length"))?,
+                })
             }
             Want::Named(resource) => Ok(Self::Named(pool.prefix.locate(resource)?)),
         }
@@ -209,13 +211,7 @@ impl<'a> Call<'a> {
     }
 
     /// Allocates what a request wants, and tells each grant.
-    fn grant<S: Store>(
-        &mut self,
-        store: &mut S,
-        pool: &Pool,
-        want: Wanted,
-        mut tell: impl FnMut(Grant),
-    ) -> Result<()> {
+    fn grant<S: Store>(&mut self, store: &mut S, pool: &Pool, want: Wanted, mut tell: impl FnMut(Grant)) -> Result<()> {
         let mut add = |Tenure { extent, generation, .. }: Tenure| {
             tell(Grant { resource: extent.resource(pool.prefix.family), generation });
         };

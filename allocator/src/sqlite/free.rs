@@ -43,8 +43,8 @@ const TWO_OF_ROOM: &str = "SELECT first, last FROM free INDEXED BY free_by_room 
                            WHERE pool = ?1 AND room = ?2 AND last >= ?3 ORDER BY last LIMIT 2";
 const ALLOCATABLE_UP_TO: &str =
     "SELECT first, last FROM allocatable WHERE pool = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
-const MOVE_FIRST: &str = "UPDATE free SET first = ?3 WHERE pool = ?1 AND last = ?2";
-const MOVE_BOTH: &str = "UPDATE free SET last = ?3, first = ?4, room = ?5 WHERE pool = ?1 AND last = ?2";
+const MOVE_FIRST: &str = "UPDATE OR FAIL free SET first = ?3 WHERE pool = ?1 AND last = ?2";
+const MOVE_BOTH: &str = "UPDATE OR FAIL free SET last = ?3, first = ?4, room = ?5 WHERE pool = ?1 AND last = ?2";
 const REMOVE: &str = "DELETE FROM free WHERE pool = ?1 AND last = ?2";
 
 #[cfg(test)]

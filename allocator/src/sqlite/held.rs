@@ -36,7 +36,7 @@ const HELD_FROM: &str = "SELECT first, host_bits, expires_ms, generation FROM al
                          ORDER BY host_bits, first LIMIT 1";
 const OVER: &str = "SELECT pool, first, host_bits, expires_ms, 0 FROM allocation WHERE expires_ms <= ?1 UNION ALL \
                     SELECT pool, first, host_bits, until_ms, 1 FROM quarantine WHERE until_ms <= ?1 ORDER BY 4";
-const EXPIRE: &str = "UPDATE allocation SET expires_ms = ?4 WHERE pool = ?1 AND first = ?2 AND host_bits = ?3";
+const EXPIRE: &str = "UPDATE OR FAIL allocation SET expires_ms = ?4 WHERE pool = ?1 AND first = ?2 AND host_bits = ?3";
 const REMOVE: &str = "DELETE FROM allocation WHERE pool = ?1 AND first = ?2 AND host_bits = ?3";
 const REMOVE_QUARANTINE: &str = "DELETE FROM quarantine WHERE pool = ?1 AND first = ?2 AND host_bits = ?3";
 
@@ -77,9 +77,10 @@ impl SqliteStore {
         cursor: Option<u128>,
     ) -> Result<u64> {
         self.carve(pool, extent.span())?;
-        let count = "UPDATE pool SET allocated = plus(allocated, ?2), cursor = coalesce(?3, cursor), \
-                     generation = generation + 1 WHERE id = ?1 RETURNING generation";
-        let counted = self.row(count, params![pool.0, key(extent.span().size()), cursor.map(key)], |row| row.get(0))?;
+        let count = "UPDATE OR FAIL pool SET allocated = plus(allocated, ?2), cursor = coalesce(?3, cursor), \
+                     generation = generation + 1 WHERE id = ?1";
+        self.run_one(count, params![pool.0, key(extent.span().size()), cursor.map(key)])?;
+        let counted = self.row("SELECT generation FROM pool WHERE id = ?1", [pool.0], |row| row.get(0))?;
         let Whole(generation) = counted.ok_or_else(no_pool)?;
         let insert = "INSERT INTO allocation (pool, first, host_bits, expires_ms, generation, owner) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -99,11 +100,11 @@ impl SqliteStore {
             return self.give_back_counted(
                 pool,
                 extent,
-                "UPDATE pool SET allocated = minus(allocated, ?2) WHERE id = ?1 RETURNING strategy",
+                "UPDATE OR FAIL pool SET allocated = minus(allocated, ?2) WHERE id = ?1",
             );
         };
         self.run_one(
-            "UPDATE pool SET allocated = minus(allocated, ?2), quarantined = plus(quarantined, ?2) WHERE id = ?1",
+            "UPDATE OR FAIL pool SET allocated = minus(allocated, ?2), quarantined = plus(quarantined, ?2) WHERE id = ?1",
             params![pool.0, key(extent.span().size())],
         )?;
         let insert = "INSERT INTO quarantine (pool, first, host_bits, until_ms) VALUES (?1, ?2, ?3, ?4)";
@@ -116,15 +117,15 @@ impl SqliteStore {
         self.give_back_counted(
             pool,
             extent,
-            "UPDATE pool SET quarantined = minus(quarantined, ?2) WHERE id = ?1 RETURNING strategy",
+            "UPDATE OR FAIL pool SET quarantined = minus(quarantined, ?2) WHERE id = ?1",
         )
     }
 
-    /// Makes an extent free, after a statement that counts it out and tells the pool's strategy.
+    /// Makes an extent free, after a statement that counts it out.
     fn give_back_counted(&mut self, pool: PoolId, extent: Extent, count: &'static str) -> Result<()> {
-        let counted = self.row(count, params![pool.0, key(extent.span().size())], |row| row.get(0))?;
-        let strategy: Strategy = counted.ok_or_else(no_pool)?;
-        self.give_back(pool, extent.span(), strategy == Strategy::Random)
+        self.run_one(count, params![pool.0, key(extent.span().size())])?;
+        let is_random = self.policy_of(pool)?.strategy == Strategy::Random;
+        self.give_back(pool, extent.span(), is_random)
     }
 }
 

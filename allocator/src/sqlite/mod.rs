@@ -4,6 +4,9 @@
 //! bound parameters of constant statements. Writing transactions take the write lock before they read; a write-ahead log
 //! lets readers go on meanwhile.
 //!
+//! Updates are `OR FAIL`, and none has a `RETURNING`: SQLite would keep what each of them replaces, to undo it alone, but what
+//! fails here is undone with all of its call.
+//!
 //! Here is what every file below shares: statements, transactions, and the way from the trait to the rest.
 //!
 //! | module | holds |

@@ -72,7 +72,7 @@ impl SqliteStore {
         let mut taken = spans(&self.held(pool)?);
         taken.extend_from_slice(&quarantined);
         self.run_one(
-            "UPDATE pool SET strategy = ?2, repeat = ?3, quarantine_ms = ?4, allocatable = ?5, quarantined = ?6 \
+            "UPDATE OR FAIL pool SET strategy = ?2, repeat = ?3, quarantine_ms = ?4, allocatable = ?5, quarantined = ?6 \
              WHERE id = ?1",
             params![
                 pool.0,

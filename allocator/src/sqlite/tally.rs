@@ -30,11 +30,11 @@ const TALLIES: &str = "SELECT position, free FROM tally WHERE pool = ?1 AND leve
                        ORDER BY position LIMIT 16";
 const SLOTS: &str = "SELECT first, last FROM free WHERE pool = ?1 AND slot >= ?2 ORDER BY slot LIMIT 16";
 const LAST_SLOT: &str = "SELECT slot, first, last FROM free WHERE pool = ?1 AND slot >= 0 ORDER BY slot DESC LIMIT 1";
-const MOVE_SLOT: &str = "UPDATE free SET slot = ?3 WHERE pool = ?1 AND slot = ?2";
+const MOVE_SLOT: &str = "UPDATE OR FAIL free SET slot = ?3 WHERE pool = ?1 AND slot = ?2";
 const ADD: &str = "INSERT INTO tally (pool, level, position, free) VALUES (?1, ?2, ?3, ?4) \
                    ON CONFLICT (pool, level, position) DO UPDATE SET free = plus(free, excluded.free)";
 const CHANGE: &str =
-    "UPDATE tally SET free = plus(minus(free, ?4), ?5) WHERE pool = ?1 AND level = ?2 AND position = ?3";
+    "UPDATE OR FAIL tally SET free = plus(minus(free, ?4), ?5) WHERE pool = ?1 AND level = ?2 AND position = ?3";
 const REMOVE: &str = "DELETE FROM tally WHERE pool = ?1 AND level = ?2 AND position = ?3";
 const RAISE_ROOT: &str = "INSERT INTO tally (pool, level, position, free) \
                           SELECT pool, level + 1, 0, free FROM tally WHERE pool = ?1 AND level = ?2 AND position = 0";
