@@ -1,4 +1,4 @@
-//! Scenarios, run on the reference allocator in memory.
+//! Scenarios, run on the reference allocator in memory, in one of its variants.
 
 #![no_main]
 
@@ -7,9 +7,13 @@ use std::cell::RefCell;
 use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target};
 use poolproof::engine::fuzz::Target;
 use poolproof::sut::memory::Memory;
+use poolproof::sut::reference::Variant;
 
 thread_local! {
-    static TARGET: RefCell<Target> = RefCell::new(Target::new(Memory::new()));
+    static TARGET: RefCell<Target> = RefCell::new({
+        let others = Variant::all().skip(1).map(Memory::with);
+        others.fold(Target::new(Memory::new()), Target::and)
+    });
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {

@@ -1,4 +1,4 @@
-//! Scenarios, run on the reference allocator on an SQLite file.
+//! Scenarios, run on the reference allocator on an SQLite file, in one of its variants.
 
 #![no_main]
 
@@ -6,10 +6,15 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target};
 use poolproof::engine::fuzz::Target;
+use poolproof::sut::reference::Variant;
 use poolproof::sut::sqlite::Sqlite;
 
 thread_local! {
-    static TARGET: RefCell<Target> = RefCell::new(Target::new(Sqlite::temporary().expect("a temporary directory")));
+    static TARGET: RefCell<Target> = RefCell::new({
+        let open = |variant| Sqlite::temporary_with(variant).expect("a temporary directory");
+        let others = Variant::all().skip(1).map(open);
+        others.fold(Target::new(open(Variant::default())), Target::and)
+    });
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {

@@ -11,6 +11,7 @@ use poolproof::property::Verdict;
 use poolproof::report::human;
 use poolproof::sut::Sut;
 use poolproof::sut::memory::Memory;
+use poolproof::sut::reference::Variant;
 use poolproof::sut::sqlite::Sqlite;
 
 /// Far fewer would mean that a folder was not found.
@@ -43,10 +44,14 @@ fn holds(mut sut: impl Sut, name: &str) {
 
 #[test]
 fn the_corpus_holds_in_memory() {
-    holds(Memory::new(), "memory");
+    for variant in Variant::all() {
+        holds(Memory::with(variant), &format!("memory, {variant:?}"));
+    }
 }
 
 #[test]
 fn the_corpus_holds_on_sqlite() {
-    holds(Sqlite::temporary().unwrap(), "sqlite");
+    for variant in Variant::all() {
+        holds(Sqlite::temporary_with(variant).unwrap(), &format!("sqlite, {variant:?}"));
+    }
 }

@@ -6,6 +6,7 @@ use poolproof::engine::check::{Budget, Options, check};
 use poolproof::property::Verdict;
 use poolproof::sut::Sut;
 use poolproof::sut::memory::Memory;
+use poolproof::sut::reference::Variant;
 use poolproof::sut::sqlite::Sqlite;
 
 fn passes(mut sut: impl Sut, name: &str, runs: u64) {
@@ -31,4 +32,18 @@ fn memory_keeps_every_property() {
 #[test]
 fn sqlite_keeps_every_property() {
     passes(Sqlite::temporary().unwrap(), "sqlite", 60);
+}
+
+#[test]
+fn memory_keeps_every_property_in_every_variant() {
+    for variant in Variant::all() {
+        passes(Memory::with(variant), &format!("memory, {variant:?}"), 1_000);
+    }
+}
+
+#[test]
+fn sqlite_keeps_every_property_in_every_variant() {
+    for variant in Variant::all() {
+        passes(Sqlite::temporary_with(variant).unwrap(), &format!("sqlite, {variant:?}"), 60);
+    }
 }

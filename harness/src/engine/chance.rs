@@ -5,8 +5,6 @@
 //! anything is held: there every way to choose at random, be it among the free addresses or upwards
 //! from a random place, comes to the same.
 
-use rustc_hash::FxHashSet;
-
 use crate::address::Grant;
 
 /// Chance that looks like this less than once in a trillion runs is no chance.
@@ -24,8 +22,6 @@ pub struct Choices {
     pub grants: Vec<Grant>,
     /// How many ways there were to choose so, as a power of two.
     pub bits: f64,
-    /// The same, to be looked up.
-    known: FxHashSet<Grant>,
     /// Those in sparse pools.
     sparse: Vec<Choice>,
 }
@@ -45,16 +41,10 @@ impl Choices {
     /// these lie below it.
     pub fn note(&mut self, grant: Grant, place: u128, free: u128, held: usize) {
         self.grants.push(grant);
-        self.known.insert(grant);
         self.bits += (free as f64).max(1.0).log2();
         if free >= LEAST_FREE && (held as u128).saturating_mul(SPARSE) <= free {
             self.sparse.push(Choice { place, free });
         }
-    }
-
-    /// Was this chosen before?
-    pub fn has(&self, grant: Grant) -> bool {
-        self.known.contains(&grant)
     }
 
     /// Are there enough choices for every test?

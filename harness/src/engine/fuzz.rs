@@ -10,17 +10,40 @@ use crate::generate::Generator;
 use crate::scenario::{Scenario, parse};
 use crate::sut::{Failure, Sut};
 
-/// A system under a fuzzer.
+/// Systems under a fuzzer: each input runs on one of them, which its length chooses.
 pub struct Target {
+    first: Examined,
+    others: Vec<Examined>,
+}
+
+struct Examined {
     sut: Box<dyn Sut>,
     examiner: Examiner,
+}
+
+impl Examined {
+    fn new(sut: impl Sut + 'static) -> Examined {
+        let sut: Box<dyn Sut> = Box::new(sut);
+        Examined { examiner: Examiner::sparing(sut.as_ref()), sut }
+    }
 }
 
 impl Target {
     /// Puts a system under the fuzzer.
     pub fn new(sut: impl Sut + 'static) -> Target {
-        let sut: Box<dyn Sut> = Box::new(sut);
-        Target { examiner: Examiner::sparing(sut.as_ref()), sut }
+        Target { first: Examined::new(sut), others: Vec::new() }
+    }
+
+    /// Puts one more under it.
+    pub fn and(mut self, sut: impl Sut + 'static) -> Target {
+        self.others.push(Examined::new(sut));
+        self
+    }
+
+    /// The system for an input of so many bytes.
+    fn chosen(&mut self, length: usize) -> &mut Examined {
+        let index = length % (self.others.len() + 1);
+        self.others.get_mut(index).unwrap_or(&mut self.first)
     }
 
     /// Runs the input if it is a scenario; says whether it is.
@@ -31,7 +54,8 @@ impl Target {
     /// cannot go on.
     pub fn run(&mut self, input: &[u8]) -> bool {
         let Some(scenario) = read(input) else { return false };
-        match self.examiner.examine(self.sut.as_mut(), &scenario) {
+        let Examined { sut, examiner } = self.chosen(input.len());
+        match examiner.examine(sut.as_mut(), &scenario) {
             Ok(run) => match run.finding {
                 None => true,
                 Some(finding) => panic!("{}\nin\n{scenario}", finding.violation),
@@ -45,7 +69,7 @@ impl Target {
     /// the length of `data`. Deterministic in `seed`.
     pub fn mutate(&self, data: &mut [u8], size: usize, seed: u32) -> usize {
         let mut rng = Rng::with_seed(u64::from(seed));
-        let generator = Generator::new(self.sut.contract());
+        let generator = Generator::new(self.first.sut.contract());
         let current = data.get(..size).and_then(read).unwrap_or_default();
         let mut changed = generator.mutate(&current, &mut rng);
         loop {

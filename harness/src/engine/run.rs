@@ -378,6 +378,7 @@ impl Pass<'_> {
             self.observe_wall_clock(sent_ms);
         }
         self.run.operations += 1;
+        let chooses = self.chooses(call);
         let judged = self.runner.model.judge(call, &response);
         let (allowed, violation) = (self.runner.model.allowed(), judged.as_ref().err());
         self.watch.answered(&Judged { step: self.at, operation: call, response: &response, allowed, violation });
@@ -385,7 +386,9 @@ impl Pass<'_> {
         match &response {
             Ok(answer) => {
                 self.run.accepted += 1;
-                self.note_choices(call, answer);
+                if chooses {
+                    self.note_choices(call, answer);
+                }
             }
             Err(_) => self.watch_open_files(call)?,
         }
@@ -411,21 +414,23 @@ impl Pass<'_> {
         Ok(response??)
     }
 
+    /// Is what a call is granted chosen at random? What an owner is given once more is no choice.
+    fn chooses(&self, call: &Operation) -> bool {
+        let model = &self.runner.model;
+        let Operation::Allocate { owner, requests, .. } = call else { return false };
+        let may_repeat = || {
+            model.contract().repeat == Repeat::Same
+                && requests.iter().any(|request| model.holds(&request.pool, owner))
+        };
+        model.contract().unpredictable && !may_repeat()
+    }
+
     /// Notes what a system that promises random choice chose, and among how many.
     fn note_choices(&mut self, call: &Operation, answer: &Answer) {
         let (Operation::Allocate { requests, .. }, Answer::Granted { grants, .. }) = (call, answer) else { return };
-        let contract = self.runner.model.contract();
-        if !contract.unpredictable {
-            return;
-        }
-        // What an owner is given once more is no choice.
-        let may_repeat = contract.repeat == Repeat::Same;
         let chosen = requests.iter().zip(grants).filter(|(request, _)| matches!(request.want, Want::Any));
         for (request, grant) in chosen {
             let Some(pool) = self.runner.model.pool(&request.pool) else { continue };
-            if may_repeat && self.run.choices.has(*grant) {
-                continue;
-            }
             // The model has recorded the grant already: it was free until then.
             let free = pool.layout.capacity.minus(pool.allocated()).saturated().saturating_add(1);
             self.run.choices.note(*grant, pool.layout.count_below(grant.span().first), free, pool.len());

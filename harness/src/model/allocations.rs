@@ -166,7 +166,7 @@ impl Model {
         let certain = own.any(|held| !held.may_have_expired(self.now));
         if self.contract.repeat == Repeat::Conflict && certain {
             reasons.push(Reason::must(Kind::Conflict, Property::Idempotent, "its owner holds an address here already"));
-        } else if self.contract.repeat == Repeat::Conflict || !matches!(request.want, Want::Any) {
+        } else if self.contract.repeat == Repeat::Conflict || self.own(owner, request).is_none() {
             reasons.push(Reason::may(Kind::Conflict));
         }
     }
@@ -248,10 +248,10 @@ impl Model {
                     self.state.set_end(&request.pool, grant.span().first, expires);
                     continue;
                 }
-                Again::Another if request.want == Want::Any => {
+                Again::Another => {
                     return Err(wrong(Property::Idempotent, "its owner holds another one, which it should get again"));
                 }
-                Again::Another | Again::New => {}
+                Again::New => {}
             }
             self.check_grant(request, *grant).map_err(|(property, what)| wrong(property, what))?;
             if self.contract.clock == Clock::Wall {
@@ -280,12 +280,14 @@ impl Model {
         }
     }
 
-    /// The first that the owner surely holds already in the pool asked, where the contract then gives the same.
+    /// The first that the owner surely holds already in the pool asked, where the contract then gives the same: an address
+    /// for a request for any. What one gets who asks for something else than it holds, the protocol does not say.
     fn own(&self, owner: &Text, request: &Request) -> Option<&Held> {
-        if self.contract.repeat != Repeat::Same {
+        if self.contract.repeat != Repeat::Same || request.want != Want::Any {
             return None;
         }
-        self.state.held_in(&request.pool, owner).find(|held| !held.may_have_expired(self.now))
+        let is_own = |held: &&Held| matches!(held.grant, Grant::Address(_)) && !held.may_have_expired(self.now);
+        self.state.held_in(&request.pool, owner).find(is_own)
     }
 
     /// Is what the owner is granted held by it already, before anything of this call is recorded? Nothing
@@ -299,11 +301,13 @@ impl Model {
     }
 
     fn again(&self, owner: &Text, request: &Request, grant: &Grant) -> Again {
-        if self.own(owner, request).is_none() {
-            return Again::New;
-        }
         let is_own = |held: &&Held| held.owner == *owner && !held.may_have_expired(self.now);
-        if self.held_at(&request.pool, *grant).filter(is_own).is_some() { Again::Same } else { Again::Another }
+        let fits = request.want != Want::Any || matches!(grant, Grant::Address(_));
+        match self.held_at(&request.pool, *grant).filter(is_own) {
+            Some(_) if fits => Again::Same,
+            _ if self.own(owner, request).is_some() => Again::Another,
+            _ => Again::New,
+        }
     }
 
     fn held_at(&self, pool: &Text, grant: Grant) -> Option<&Held> {
@@ -550,7 +554,7 @@ impl Model {
 enum Again {
     New,
     Same,
-    /// It is new, although the owner holds something else in that pool, which it may get again.
+    /// It is new, although the owner holds an address there that it should get again.
     Another,
 }
 

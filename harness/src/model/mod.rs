@@ -141,6 +141,11 @@ impl Model {
         self.state.pools().get(name)
     }
 
+    /// Does an owner hold something in a pool?
+    pub fn holds(&self, pool: &Text, owner: &Text) -> bool {
+        self.state.held_in(pool, owner).next().is_some()
+    }
+
     /// The names of all pools.
     pub fn pools(&self) -> impl Iterator<Item = &Text> {
         self.state.pools().keys()

@@ -53,6 +53,20 @@ impl Variant {
         Ok(variant)
     }
 
+    /// Every variant there is, the default one first.
+    pub fn all() -> impl Iterator<Item = Variant> {
+        let strategies = [Strategy::Lowest, Strategy::Next, Strategy::Random];
+        let repeats = [Repeat::Another, Repeat::Same, Repeat::Conflict];
+        [false, true].into_iter().flat_map(move |pools_overlap| {
+            repeats.into_iter().flat_map(move |repeat| {
+                strategies.into_iter().map(move |strategy| Variant {
+                    policy: Policy { strategy, repeat, ..Policy::default() },
+                    pools_overlap,
+                })
+            })
+        })
+    }
+
     /// What the reference allocator promises in this variant.
     pub(super) fn contract(self, durable: bool) -> Contract {
         Contract {
