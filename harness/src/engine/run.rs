@@ -419,8 +419,7 @@ impl Pass<'_> {
         let model = &self.runner.model;
         let Operation::Allocate { owner, requests, .. } = call else { return false };
         let may_repeat = || {
-            model.contract().repeat == Repeat::Same
-                && requests.iter().any(|request| model.holds(&request.pool, owner))
+            model.contract().repeat == Repeat::Same && requests.iter().any(|request| model.holds(&request.pool, owner))
         };
         model.contract().unpredictable && !may_repeat()
     }
