@@ -241,10 +241,11 @@ impl Search<'_> {
         }
     }
 
-    /// How the scenario fails, if it fails like that. Where chance has a part in it, it must do so
-    /// each time.
+    /// How the scenario fails, if it fails like that. Where chance has a part in it, or how fast the machine is just now, it
+    /// must do so each time.
     fn fails(&mut self, sut: &mut dyn Sut, scenario: &Scenario, like: &Violation) -> Tried {
-        let times = if like.property == Property::Unpredictable { CHANCE_TIMES } else { 1 };
+        let is_close = self.times.is_some() && like.property == Property::Expiring;
+        let times = if is_close || like.property == Property::Unpredictable { CHANCE_TIMES } else { 1 };
         let mut last = None;
         for _ in 0..times {
             last = self.fails_once(sut, scenario, like)?;
