@@ -393,9 +393,15 @@ fn extreme_values_are_taken() {
 #[test]
 fn systems_that_cannot_be_started() {
     let home = Home::new();
-    assert_refused(&home, &["check", "--sut", "postgres"], &["postgres", "sqlite[:PATH]", "stdio:COMMAND"]);
+    assert_refused(&home, &["check", "--sut", "postgres"], &["postgres", "sqlite[?OPTION,…][:PATH]", "stdio:COMMAND"]);
     assert_refused(&home, &["check", "--sut", ""], &["a system is one of"]);
-    assert_refused(&home, &["check", "--sut", "memory:x"], &["`memory` takes nothing"]);
+    assert_refused(&home, &["check", "--sut", "memory:x"], &["`memory` takes no colon"]);
+    assert_refused(
+        &home,
+        &["check", "--sut", "memory?strategy=best"],
+        &["`strategy=best`", "strategy=lowest|next|random"],
+    );
+    assert_refused(&home, &["check", "--sut", "stdio?x:cat"], &["`stdio` has no options"]);
     assert_refused(&home, &["check", "--sut", "sqlite:"], &["needs a path"]);
     assert_refused(&home, &["check", "--sut", "sqlite:nowhere/x.db"], &["nowhere/x.db"]);
     assert_refused(&home, &["check", "--sut", "sqlite:."], &["name a new file"]);
