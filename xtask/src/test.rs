@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::{FOUND, process, root, toolchain};
 
-/// Check formatting, lint, run all tests and replay the corpus
+/// Check formatting, lint, run all tests, build the documentation and replay the corpus
 ///
 /// Stops at the first step that fails, and prints the command that runs this step alone. Tests run under cargo-nextest
 /// where it is installed, else under `cargo test`. Missing rustfmt and clippy are installed with rustup.
@@ -45,6 +45,7 @@ const BEFORE_TESTS: &[Step] = &[
     Step { name: "lints of fuzz/", command: "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings" },
 ];
 const AFTER_TESTS: &[Step] = &[
+    Step { name: "documentation", command: "cargo doc --workspace --all-features --no-deps" },
     Step { name: "doc tests", command: "cargo test --workspace --all-features --doc" },
     Step { name: "corpus on memory", command: "cargo run --release -p poolproof -- replay corpus --sut memory" },
     Step { name: "corpus on sqlite", command: "cargo run --release -p poolproof -- replay corpus --sut sqlite" },

@@ -2,7 +2,7 @@
 //!
 //! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
 //! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them, [`replay`] reads them from files, both in a `campaign`, and
-//! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`](crate::report::Report).
+//! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`].
 
 mod campaign;
 pub mod chance;

@@ -5,7 +5,7 @@
 //! comes, and which kinds never come. Only then steps are drawn by those weights. (Groce et al.,
 //! "Swarm Testing", ISSTA 2012.)
 //!
-//! Everything drawn fits the contract. To add an operation: a line in [`steps`]' table.
+//! Everything drawn fits the contract. To add an operation: a line in `steps`' table.
 
 mod lines;
 mod names;

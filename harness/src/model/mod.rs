@@ -3,7 +3,7 @@
 //! An allocator may hand out any free address, so the model never says which. It takes a call with
 //! its answer and either moves on or names the property that the answer breaks:
 //!
-//! 1. collect the reasons for which the call may, or must, be refused ([`reason`]);
+//! 1. collect the reasons for which the call may, or must, be refused (`reason`);
 //! 2. a refusal must have one of them; a result must have none that is compelling;
 //! 3. check what the result says against the state, then change the state.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A [`Scenario`] is a list of [`Step`]s. A step is a call, or a few calls under one name (fill,
 //! drain), or something that happens to the system (restart, crash). Addresses may be symbolic, so
-//! one scenario serves every system whatever addresses it hands out. [`print`] and [`parse`] are
+//! one scenario serves every system whatever addresses it hands out. [`print()`] and [`parse`] are
 //! its text form: `parse(print(x)) = x`.
 
 #[cfg(feature = "arbitrary")]

@@ -12,8 +12,8 @@
 //! 6. rename owners and pools to plain ones, and fewer;
 //! 7. shrink pools and move them to plain places.
 //!
-//! A candidate is proposed only when it is simpler by [`complexity`], a well-founded order, so the
-//! loop ends whatever the answers are. To add a pass: a function and a line in [`PASSES`].
+//! A candidate is proposed only when it is simpler by `complexity`, a well-founded order, so the
+//! loop ends whatever the answers are. To add a pass: a function and a line in `PASSES`.
 
 mod passes;
 
