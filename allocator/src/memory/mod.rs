@@ -40,7 +40,7 @@ use texts::{TextId, Texts};
 
 /// Keeps the state of a [`MemoryAllocator`](crate::MemoryAllocator). No call on it fails.
 ///
-/// An allocation takes some 65 bytes and its owner's name: 40 for the record, 9 to 13 in the pool's tree, 6 to 12 to find
+/// An allocation takes 56 to 62 bytes and its owner's name: 40 for the record, 9 to 13 in the pool's tree, 6 to 12 to find
 /// its owner. An end takes 40 more, and a pool that does not grant [`Repeat::Another`] 70 for each allocation.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
