@@ -28,6 +28,10 @@
 //! Every call is all or nothing: what is refused or fails leaves everything as it was. No call's cost depends on the
 //! length of a prefix, so `::/0` and a full `10.0.0.0/8` are ordinary; allocating and releasing cost O(log n) in what is held.
 //!
+//! In memory an allocation takes some 60 bytes and its owner's name ([`MemoryStore`] says what for). In a file a call that
+//! changes something is a commit, which waits for the disk unless [`SqliteOptions`] say otherwise; [`SharedAllocator`] lets
+//! threads share an allocator, and each commit.
+//!
 //! # Where things are
 //!
 //! | module | holds |
@@ -38,6 +42,7 @@
 //! | `resource` | what can be held: an address, or a block |
 //! | `policy` | how a pool hands out addresses |
 //! | `allocator` | the rules, written once over any store, and transactions |
+//! | `shared` | one allocator for all threads of a process |
 //! | [`store`] | what the rules need from a store |
 //! | `memory`, `sqlite` | the two stores |
 //! | `audit` | what a consistency check can find |

@@ -1,13 +1,13 @@
 //! Allocation: any address by the pool's strategy, several at once, named ones, blocks; all or nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
 use smallvec::SmallVec;
 
+use super::again::Again;
 use super::{Allocator, check_name, end_of_lease, find_pool};
 use crate::error::{Error, Result};
 use crate::policy::{Repeat, Strategy};
@@ -153,18 +153,13 @@ struct Call<'a> {
     owner: &'a str,
     expires_ms: Option<u64>,
     random: &'a mut Option<Box<StdRng>>,
-    /// Pools where the owner gets again what it held before the call, and the last generation there before it.
-    met: BTreeMap<PoolId, u64>,
-    /// What it named and was granted again.
-    named: BTreeSet<(PoolId, Extent)>,
-    /// Where to look for what else it held, by pool and kind; `None` behind the top of the address space.
-    next: BTreeMap<(PoolId, Option<u8>), Option<Extent>>,
+    /// Only for pools that matter to it: most calls have none.
+    again: Option<Box<Again>>,
 }
 
 impl<'a> Call<'a> {
     fn new(owner: &'a str, expires_ms: Option<u64>, random: &'a mut Option<Box<StdRng>>) -> Self {
-        let (met, named, next) = Default::default();
-        Self { owner, expires_ms, random, met, named, next }
+        Self { owner, expires_ms, random, again: None }
     }
 
     /// Grants the only request of a call.
@@ -200,7 +195,7 @@ impl<'a> Call<'a> {
     fn meet<S: Store>(&mut self, store: &mut S, pool: &Pool) -> Result<()> {
         match pool.policy.repeat {
             Repeat::Another => {}
-            Repeat::Same => drop(self.met.insert(pool.id, pool.generation)),
+            Repeat::Same => self.again.get_or_insert_default().meet(pool),
             Repeat::Conflict => {
                 if store.held_from(pool.id, self.owner, Extent::FIRST)?.is_some() {
                     return Err(Error::Conflict("the owner has an allocation of the pool"));
@@ -237,7 +232,7 @@ impl<'a> Call<'a> {
             Obstacle::None => self.hold(store, pool, extent, None),
             Obstacle::Reserved => Err(Error::Invalid("the address is not allocatable")),
             Obstacle::Taken => match store.holder(pool.id, extent, self.owner)? {
-                Holder::Owner(tenure) if self.was_held(pool.id, tenure) && self.named.insert((pool.id, extent)) => {
+                Holder::Owner(tenure) if self.again.as_mut().is_some_and(|again| again.name(pool.id, tenure)) => {
                     self.renew(store, pool.id, tenure)
                 }
                 _ => Err(Error::Conflict("the address is taken")),
@@ -247,7 +242,9 @@ impl<'a> Call<'a> {
 
     /// Any address, or any block of so many host bits: what the owner had, or else what the strategy chooses.
     fn take_any<S: Store>(&mut self, store: &mut S, pool: &Pool, host_bits: Option<u8>) -> Result<Tenure> {
-        if let Some(tenure) = self.repeat(store, pool.id, host_bits)? {
+        if let Some(again) = &mut self.again
+            && let Some(tenure) = again.next(store, self.owner, pool.id, host_bits)?
+        {
             return self.renew(store, pool.id, tenure);
         }
         let lowest = pool.prefix.span.first();
@@ -260,32 +257,6 @@ impl<'a> Call<'a> {
         // Behind the top of the address space comes its bottom.
         let cursor = (pool.policy.strategy == Strategy::Next).then(|| extent.span().last().wrapping_add(1));
         self.hold(store, pool, extent, cursor)
-    }
-
-    /// The lowest of what the owner held before the call, of the kind asked for, that it was not granted again yet.
-    fn repeat<S: Store>(&mut self, store: &mut S, pool: PoolId, host_bits: Option<u8>) -> Result<Option<Tenure>> {
-        if !self.met.contains_key(&pool) {
-            return Ok(None);
-        }
-        let kind = (pool, host_bits);
-        let mut place = self.next.get(&kind).copied().unwrap_or(Extent::new(0, host_bits));
-        while let Some(from) = place {
-            let held = store.held_from(pool, self.owner, from)?;
-            let Some(tenure) = held.filter(|tenure| tenure.extent.host_bits() == host_bits) else { break };
-            place = tenure.extent.next();
-            if self.was_held(pool, tenure) && !self.named.contains(&(pool, tenure.extent)) {
-                self.next.insert(kind, place);
-                return Ok(Some(tenure));
-            }
-        }
-        // Nothing it held is left from here on, so what this call grants is passed over but once.
-        self.next.insert(kind, place);
-        Ok(None)
-    }
-
-    /// Did the owner hold this before the call, in a pool where it then has it again?
-    fn was_held(&self, pool: PoolId, tenure: Tenure) -> bool {
-        self.met.get(&pool).is_some_and(|last| tenure.generation <= *last)
     }
 
     /// Where the strategy begins to look.

@@ -4,8 +4,9 @@
 //! fails leaves everything as it was. All stored leases are live: the clock moves only in
 //! [`advance_to`](Allocator::advance_to), which ends what is over in the same transaction.
 //!
-//! The calls themselves are in `pools`, `allocate`, `release` and `look_up`.
+//! The calls themselves are in `pools`, `allocate`, `release` and `look_up`; `again` is what an owner is granted once more.
 
+mod again;
 mod allocate;
 mod batch;
 mod look_up;
