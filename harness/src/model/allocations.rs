@@ -177,6 +177,20 @@ impl Model {
         for common in requests.iter().map(|request| company.meet(request)).filter(|common| *common != Common::Nothing) {
             self.reasons_against_common(reasons, common);
         }
+        if !self.contract.disjoint_pools && self.have_common_addresses(requests) {
+            reasons.extend([Kind::Conflict, Kind::Exhausted].map(Reason::may));
+        }
+    }
+
+    /// Are there requests in different pools that overlap? Then what one of them is granted may be taken for the others.
+    fn have_common_addresses(&self, requests: &[Request]) -> bool {
+        let mut pools: SmallVec<[&Text; 4]> = requests.iter().map(|request| &request.pool).collect();
+        pools.sort_unstable();
+        pools.dedup();
+        let layouts = pools.iter().filter_map(|pool| Some(&self.state.pools().get(*pool)?.layout));
+        let mut prefixes: SmallVec<[_; 4]> = layouts.map(|layout| (layout.family, layout.prefix)).collect();
+        prefixes.sort_unstable_by_key(|(family, prefix)| (*family, prefix.first));
+        prefixes.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[1].1.first <= pair[0].1.last)
     }
 
     fn reasons_against_common(&self, reasons: &mut Reasons, common: Common) {

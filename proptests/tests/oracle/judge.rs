@@ -264,14 +264,21 @@ impl Judge {
         options.must(Kind::Conflict, mine && self.contract.repeat == Repeat::Conflict);
         // "`same`": what does an owner get who holds an address and asks for a certain one, or for a block?
         let again = mine && self.contract.repeat == Repeat::Same;
-        options.open(&[Kind::Conflict, Kind::Invalid], again && request.want != Want::Any);
-        options.open_done |= again && request.want != Want::Any;
+        let alike = request.want == Want::Any && self.repeated(owner, &request.pool).is_some();
+        options.open(&[Kind::Conflict, Kind::Invalid], again && !alike);
+        options.open_done |= again && !alike;
         match (&request.want, named) {
             (Want::Named(_), Some(Some(Grant::Address(address)))) => {
                 // "An address asked for by name must be one of them, else `invalid`."
                 options.must(Kind::Invalid, !pool.allocatable.contains(&address));
                 let holder = self.holder_of(&request.pool, address);
                 options.must(Kind::Conflict, holder.is_some_and(|held| !again || held.owner != *owner));
+                let elsewhere = self
+                    .state
+                    .held
+                    .iter()
+                    .any(|held| held.pool != request.pool && covered(held.address).contains(&address));
+                options.open(&[Kind::Conflict], !self.contract.disjoint_pools && elsewhere);
             }
             (Want::Block(length), _) if self.contract.blocks => {
                 // `exhausted` or `invalid`: the protocol does not say which where no block of this length can be.
@@ -293,6 +300,18 @@ impl Judge {
         options.open(&[Kind::Conflict, Kind::Invalid, Kind::Exhausted], twice);
         let fits = self.assign(owner, requests, &mut Rng::with_seed(0)).is_some();
         options.must(Kind::Exhausted, !fits);
+        // Where pools overlap: is what one of them has handed out, or hands out in the same call, taken in the others?
+        let pools: BTreeSet<&Text> = requests.iter().map(|request| &request.pool).collect();
+        let met = pools.iter().any(|one| pools.iter().any(|other| one < other && self.overlap(one, other)));
+        let held =
+            |pool: &&Text| self.state.held.iter().any(|held| held.pool != **pool && self.overlap(pool, &held.pool));
+        options.open(&[Kind::Exhausted], !self.contract.disjoint_pools && pools.iter().any(held));
+        options.open(&[Kind::Conflict, Kind::Exhausted], !self.contract.disjoint_pools && met);
+    }
+
+    fn overlap(&self, one: &Text, other: &Text) -> bool {
+        let [one, other] = [one, other].map(|pool| self.state.pools.get(pool));
+        one.zip(other).is_some_and(|(one, other)| !one.prefix.is_disjoint(&other.prefix))
     }
 
     /// Grants for the requests that name nothing, in their order; `None` where no assignment fits. Requests that are
@@ -343,7 +362,7 @@ impl Judge {
 
     /// What a second call for any address of a pool yields, where that is the same address.
     fn repeated(&self, owner: &Text, pool: &Text) -> Option<Grant> {
-        let mine = self.held_in(pool).find(|held| held.owner == *owner);
+        let mine = self.held_in(pool).find(|held| held.owner == *owner && matches!(held.address, Grant::Address(_)));
         mine.filter(|_| self.contract.repeat == Repeat::Same).map(|held| held.address)
     }
 
