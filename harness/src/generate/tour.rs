@@ -91,6 +91,23 @@ fn restarts(family: Family) -> String {
     )
 }
 
+/// Each call that changes something, and a crash right behind it: what was answered lasts, whatever was to come.
+fn survival(family: Family, lease_ms: u64) -> String {
+    let (net, bits) = net(family);
+    let calls = [
+        format!("pool p0 {net}0/{} gateway {net}1\nusage p0", bits - 4),
+        "allocate \"a\" p0".to_owned(),
+        format!("allocate \"a\" p0 /{}", bits - 1),
+        format!("allocate \"b\" p0 ttl {lease_ms}\nrenew p0 @14 \"b\" ttl {}", lease_ms * 100),
+        format!("update p0 range {net}2 {net}8 gateway {net}1"),
+        "release p0 @6 \"a\"".to_owned(),
+        "advance 1".to_owned(),
+        "release-owner \"b\"".to_owned(),
+        "release-owner \"a\"\ndelete p0".to_owned(),
+    ];
+    calls.map(|call| format!("{call}\ncrash\nlist\nusage p0\n")).concat()
+}
+
 /// Owners that are easily taken for one another, and refusals in a row within a transaction.
 fn names(family: Family) -> String {
     let (net, bits) = net(family);
@@ -183,6 +200,7 @@ fn tour_of(family: Family, contract: &Contract) -> Vec<String> {
     let mut texts = vec![addresses, huge, pools(family, contract), names(family)];
     if contract.durable {
         texts.push(restarts(family));
+        texts.push(survival(family, lease_ms));
     }
     if contract.blocks {
         texts.push(blocks(family, contract));
@@ -208,9 +226,9 @@ mod tests {
                 parse(&format!("{}\n{text}", crate::scenario::HEADER)).unwrap();
             }
         }
-        assert_eq!(tour(&contract).len(), 13);
+        assert_eq!(tour(&contract).len(), 15);
         assert_eq!(tour(&Contract::default()).len(), 8);
         contract.blocks = true;
-        assert_eq!(tour(&contract).len(), 15);
+        assert_eq!(tour(&contract).len(), 17);
     }
 }
