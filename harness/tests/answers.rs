@@ -121,3 +121,29 @@ fn names_that_begin_with_a_space() {
     holds("", &by("allocate \" lease-7\" p0", "allocate \"b\" p0 10.0.0.2"));
     is_violated("", &by("allocate \"lease-7\" p0", "allocate \"b\" p0 10.0.0.2"), "discreet");
 }
+
+/// `idempotent`: whoever holds a block and asks for an address has not said what it gets again.
+#[test]
+fn an_address_for_the_holder_of_a_block() {
+    let contract = r#""repeat":"same","blocks":true"#;
+    let asked = |held, granted, again| [POOL, (0, held, granted), (0, "allocate \"a\" p0", again)];
+    let block = |again| asked("allocate \"a\" p0 /31", r#""result":{"granted":["10.0.0.2/31"]}"#, again);
+    holds(contract, &block(r#""result":{"granted":["10.0.0.1"]}"#));
+    holds(contract, &block(r#""result":{"granted":["10.0.0.2/31"]}"#));
+    holds(contract, &block(r#""error":{"code":-32000,"message":"no","data":{"kind":"conflict"}}"#));
+    is_violated(contract, &block(r#""result":{"granted":["10.0.0.3"]}"#), "exclusive");
+    let address =
+        asked("allocate \"a\" p0", r#""result":{"granted":["10.0.0.1"]}"#, r#""result":{"granted":["10.0.0.2"]}"#);
+    is_violated(contract, &address, "idempotent");
+}
+
+/// `complete`: where pools overlap, what one of them is granted may be taken for the other, in the same call too.
+#[test]
+fn one_call_on_pools_that_overlap() {
+    let conflict = r#""error":{"code":-32000,"message":"no","data":{"kind":"conflict"}}"#;
+    let twice = |second| [POOL, second, (0, "allocate \"a\" p0 10.0.0.2 + p1 10.0.0.2", conflict)];
+    holds(r#""disjoint_pools":false"#, &twice((0, "pool p1 10.0.0.0/28", DONE)));
+    is_violated(r#""disjoint_pools":false"#, &twice((0, "pool p1 10.0.0.8/29", DONE)), "invalid");
+    let apart = [POOL, (0, "pool p1 10.0.0.8/29", DONE), (0, "allocate \"a\" p0 10.0.0.2 + p1 10.0.0.10", conflict)];
+    is_violated(r#""disjoint_pools":false"#, &apart, "complete");
+}

@@ -295,7 +295,8 @@ impl Model {
     }
 
     /// The first that the owner surely holds already in the pool asked, where the contract then gives the same: an address
-    /// for a request for any. What one gets who asks for something else than it holds, the protocol does not say.
+    /// for a request for any. Whoever asks for something else than it holds may get that, or what it holds, or a refusal: the
+    /// protocol does not say.
     fn own(&self, owner: &Text, request: &Request) -> Option<&Held> {
         if self.contract.repeat != Repeat::Same || request.want != Want::Any {
             return None;
@@ -316,9 +317,8 @@ impl Model {
 
     fn again(&self, owner: &Text, request: &Request, grant: &Grant) -> Again {
         let is_own = |held: &&Held| held.owner == *owner && !held.may_have_expired(self.now);
-        let fits = request.want != Want::Any || matches!(grant, Grant::Address(_));
         match self.held_at(&request.pool, *grant).filter(is_own) {
-            Some(_) if fits => Again::Same,
+            Some(_) => Again::Same,
             _ if self.own(owner, request).is_some() => Again::Another,
             _ => Again::New,
         }
