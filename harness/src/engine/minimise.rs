@@ -130,7 +130,11 @@ impl Minimiser<'_> {
         // the result is confirmed with the whole time.
         let timeout = Duration::from_millis(sut.contract().timeout_ms);
         sut.hurry(self.is_late.then(|| (timeout / HURRY).max(LEAST_HURRY)));
-        let small = search.shrink_with_margin(sut, found.clone());
+        // What does not fail again on this instance depends on what came before, and so would every candidate.
+        let small = match search.fails(sut, &found.scenario, &found.violation) {
+            Ok(None) => None,
+            _ => Some(search.shrink_with_margin(sut, found.clone())),
+        };
         sut.hurry(None);
         Ok(search.confirm(sut, found, small))
     }
@@ -199,8 +203,11 @@ impl Search<'_> {
     }
 
     /// Sees to it that the result fails on a fresh instance.
-    fn confirm(&mut self, sut: &mut dyn Sut, found: Minimal, small: Minimal) -> Minimal {
+    fn confirm(&mut self, sut: &mut dyn Sut, found: Minimal, small: Option<Minimal>) -> Minimal {
         self.is_fresh = true;
+        let Some(small) = small else {
+            return self.shrink_on_fresh_instances(sut, found.clone(), found);
+        };
         if interrupt::requested() {
             return small;
         }

@@ -33,6 +33,7 @@ const FAMILIES: &[&[&str]] = &[
     &["\"; drop table allocation; --", "\";--", ";", "--"],
     &["../../etc/passwd", "..", ".", "/", "a/b"],
     &["{\"owner\":\"a\"}", "[\"a\"]", "\\u0061", "a\nb", "a\\nb"],
+    &["a\nb", "a\nc", "a", "a\tb"],
     &["$(id)", "`id`", "${HOME}", "%s%n", "\u{1b}[31m"],
     &["a,b", "a;b", "a b", "a=b", "a|b", "a:b"],
 ];

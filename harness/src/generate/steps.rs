@@ -332,7 +332,7 @@ impl<'a> Drawn<'a> {
         let (granting, reference, pool) = self.earlier(rng)?;
         let owner = if chance(13, rng) { granting.owner.clone() } else { self.owner(rng) };
         let (pool, address) = (self.pool_name(pool, rng), Operand::Granted(reference, self.spelling(rng)));
-        let ttl_ms = *pick(&[1, 10, 1000, 60_000], rng);
+        let ttl_ms = *pick(&[1, 10, 1000, 60_000, 0, 5_000_000_000], rng);
         Some(Step::Call(Operation::Renew { pool, address, owner, ttl_ms }))
     }
 
@@ -455,7 +455,7 @@ impl<'a> Drawn<'a> {
     }
 
     fn raw(&mut self, rng: &mut Rng) -> Option<Step> {
-        Some(Step::Call(Operation::Raw { line: lines::malformed(rng) }))
+        Some(Step::Call(Operation::Raw { line: lines::malformed(self.contract, rng) }))
     }
 }
 

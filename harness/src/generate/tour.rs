@@ -3,23 +3,29 @@
 //! A campaign begins with them, so that even a short one on a slow system is not vacuous, and so
 //! that a system that breaks a plain rule is told so at once.
 
+use super::lines::lines;
 use crate::address::Family;
 use crate::contract::{Clock, Contract};
-use crate::operation::Method;
-use crate::scenario::{Scenario, parse};
+use crate::operation::{Method, Operation};
+use crate::scenario::{Scenario, Step, parse};
 
 /// The tour for systems with this contract. Steps that the contract lacks are left out by whoever
 /// runs them.
 pub fn tour(contract: &Contract) -> Vec<Scenario> {
     let families = Family::ALL.into_iter().filter(|family| contract.families.contains(*family));
-    let raw = contract.limits.raw.then(|| RAW.to_owned());
-    let texts: Vec<String> = raw.into_iter().chain(families.flat_map(|family| tour_of(family, contract))).collect();
     // A text that does not parse is a defect that the tests find; a campaign goes on without it.
-    texts.iter().filter_map(|text| parse(&format!("{}\n{text}", crate::scenario::HEADER)).ok()).collect()
+    let texts = families.flat_map(|family| tour_of(family, contract));
+    let scenarios = texts.filter_map(|text| parse(&format!("{}\n{text}", crate::scenario::HEADER)).ok());
+    contract.limits.raw.then(|| raw(contract)).into_iter().chain(scenarios).collect()
 }
 
-const RAW: &str =
-    "raw \"{\"\nraw \"{\\\"jsonrpc\\\":\\\"2.0\\\",\\\"id\\\":$id,\\\"method\\\":\\\"allocate\\\",\\\"params\\\":{}}\"";
+/// Every malformed line, while there is something that one could change.
+fn raw(contract: &Contract) -> Scenario {
+    let held = "pool p0 10.0.0.0/29 gateway 10.0.0.1\nallocate \"a\" p0 10.0.0.2\nallocate \"b\" p0";
+    let mut scenario = parse(&format!("{}\n{held}", crate::scenario::HEADER)).unwrap_or_default();
+    scenario.steps.extend(lines(contract).map(|line| Step::Call(Operation::Raw { line: line.into() })));
+    scenario
+}
 
 /// Where the tour's pools lie: what comes before the last number of an address, and how many bits an address has.
 fn net(family: Family) -> (&'static str, u8) {

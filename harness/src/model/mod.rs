@@ -43,7 +43,7 @@ use state::State;
 /// Whole JSON numbers are exact up to here; a system may refuse times beyond.
 pub const MAX_TIME_MS: u64 = (1 << 53) - 1;
 
-/// A clock that has not told the time yet may have begun anywhere; later than this it is not believed.
+/// A clock of real time that has not told it yet may show anything; later than this it is not believed.
 const LATEST_START_MS: u64 = 1 << 52;
 
 /// Slack, in milliseconds, given to systems on real time for rounding and for the way of a message.
@@ -320,6 +320,10 @@ impl Model {
 
     /// Would `ms` from now be beyond what a system must represent?
     fn passes_the_end_of_time(&self, ms: u64) -> bool {
+        if self.epoch.is_none() && self.contract.clock == Clock::Virtual {
+            // It may begin anywhere, and go on over a reset: before it tells a time, any may be its last.
+            return ms > 0;
+        }
         let epoch = self.epoch.map_or(LATEST_START_MS, |epoch| u64::try_from(epoch.latest).unwrap_or(0));
         let end = self.now.latest.checked_add(ms).and_then(|end| end.checked_add(epoch));
         end.is_none_or(|end| end > MAX_TIME_MS)
