@@ -61,7 +61,7 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) common: Common,
     /// How long: 30s, 5m, 1h [default: 30s]
-    #[arg(long, value_parser = time, conflicts_with = "runs")]
+    #[arg(long, value_parser = time, conflicts_with = "runs", allow_hyphen_values = true)]
     pub(crate) time: Option<Duration>,
     /// How many scenarios, instead of a time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

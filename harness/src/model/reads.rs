@@ -17,7 +17,7 @@ impl Model {
     ) -> Result<(), Violation> {
         let mut reasons = Reasons::new();
         if let Some(name) = only {
-            self.reason_for_missing_pool(&mut reasons, name, Property::Scoped);
+            self.reason_for_missing_pool(&mut reasons, name, self.blame_for_pool());
         }
         let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
         let Answer::Listed(listed) = answer else { return Err(self.wrong_answer(operation)) };
@@ -75,7 +75,7 @@ impl Model {
 
     pub(super) fn usage(&mut self, operation: &Operation, response: &Response, name: &Text) -> Result<(), Violation> {
         let mut reasons = Reasons::new();
-        self.reason_for_missing_pool(&mut reasons, name, Property::Scoped);
+        self.reason_for_missing_pool(&mut reasons, name, self.blame_for_pool());
         let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
         let Answer::Usage { allocatable, allocated } = answer else { return Err(self.wrong_answer(operation)) };
         let Some(pool) = self.state.pools().get(name) else { return Ok(()) };
@@ -94,6 +94,11 @@ impl Model {
         }
         let right = if least == most { most.to_string() } else { format!("{least} to {most}") };
         wrong(self.blame(), "allocated", allocated, right)
+    }
+
+    /// Which promise a pool breaks that should not be there.
+    fn blame_for_pool(&self) -> Property {
+        if self.last == Event::RolledBack { Property::Atomic } else { Property::Scoped }
     }
 
     /// Which promise a wrong listing breaks: by what happened last.

@@ -380,12 +380,8 @@ pub fn run(command: Command, input: &[u8], limit: Duration) -> Result<Run, Failu
 pub fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => {
-            let shown = Signal::from_named_raw(signal).map(|signal| format!("{signal:?}")).unwrap_or_default();
-            let name = shown.trim_matches('"').trim_start_matches("Signal::");
-            let name = if name.is_empty() { String::new() } else { format!(" (SIG{name})") };
-            format!("was killed by signal {signal}{name}")
-        }
+        // The standard library knows the names of signals.
+        (None, Some(_)) => format!("was killed by {}", status.to_string().replacen("signal: ", "signal ", 1)),
         (None, None) => format!("ended: {status}"),
     }
 }
