@@ -266,3 +266,17 @@ fn classified_damage_is_storage_and_undoes_the_call() {
     assert!(matches!(error, Error::Storage(_)));
     assert_eq!(allocator.list(None).unwrap().len(), 1);
 }
+
+#[test]
+fn accounted_both_checks_tell_what_is_wrong_in_a_file() {
+    let (_folder, path) = fresh();
+    let mut allocator = with_pools(Allocator::open(&path).unwrap());
+    any(&mut allocator, "a", "p0").unwrap();
+    assert_eq!(allocator.audit().unwrap(), []);
+    assert_eq!(allocator.integrity_check().unwrap(), [""; 0]);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch("UPDATE pool SET allocated = allocatable WHERE name = 'p0'").unwrap();
+    assert_eq!(allocator.audit().unwrap().len(), 1);
+    connection.execute_batch("PRAGMA ignore_check_constraints = ON; UPDATE pool SET quarantine_ms = -1").unwrap();
+    assert_eq!(allocator.integrity_check().unwrap(), ["CHECK constraint failed in pool"; 2]);
+}
