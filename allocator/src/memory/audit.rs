@@ -159,3 +159,158 @@ impl Comparison<'_> {
 fn index(what: &'static str, pool: &MemoryPool, entry: String, is_kept: bool) -> Difference {
     Difference::Index { what, pool: pool.name.clone(), entry, is_kept }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::MemoryStore;
+    use super::super::records::Record;
+    use super::*;
+    use crate::address::Family;
+    use crate::policy::Policy;
+    use crate::pool::Prefix;
+    use crate::resource::Extent;
+    use crate::store::{Access, PoolId, Store};
+
+    const P: u32 = 1;
+    const LEASED: RecordId = RecordId(0);
+    const BLOCK: RecordId = RecordId(1);
+
+    /// A pool of the addresses 0 to 15, of which 1 to 14 may be handed out: 1 is leased by `a`, 2 in quarantine, the block
+    /// from 8 to 11 held by `b`.
+    fn store() -> MemoryStore {
+        let mut store = MemoryStore::default();
+        store.begin(Access::Write).unwrap();
+        let prefix = Prefix { family: Family::Ipv4, span: Span::new(0, 15).unwrap() };
+        let pool = store.insert_pool("p", "", prefix).unwrap();
+        assert_eq!(pool, PoolId(P.into()));
+        let policy = Policy { repeat: Repeat::Same, ..Policy::default() };
+        store.shape_pool(pool, policy, &[Span::new(1, 14).unwrap()]).unwrap();
+        store.hold(pool, Extent::address(1), "a", Some(5), None).unwrap();
+        store.hold(pool, Extent::new(8, Some(2)).unwrap(), "b", None, None).unwrap();
+        store.hold(pool, Extent::address(2), "c", None, None).unwrap();
+        store.end(pool, Extent::address(2), Some(9)).unwrap();
+        store.commit().unwrap();
+        store
+    }
+
+    fn pool(tables: &mut Tables) -> &mut MemoryPool {
+        tables.pools.get_mut(&P).unwrap()
+    }
+
+    /// The differences after a damage.
+    fn after(damage: impl FnOnce(&mut Tables)) -> Vec<String> {
+        let mut store = store();
+        damage(&mut store.tables);
+        store.audit().unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_sound_state_has_no_differences() {
+        assert_eq!(after(|_| {}), [""; 0]);
+        let mut store = store();
+        store.begin(Access::Write).unwrap();
+        store.end(PoolId(P.into()), Extent::address(1), None).unwrap();
+        assert_eq!(store.audit().unwrap(), [], "what a transaction released waits for its end");
+    }
+
+    #[test]
+    fn wrong_counts_are_told() {
+        let count_again = |tables: &mut Tables, id| {
+            let record = *tables.records.get(id).unwrap();
+            pool(tables).count_in(&record);
+        };
+        assert_eq!(
+            after(|tables| count_again(tables, BLOCK)),
+            [
+                r#"pool "p": allocated addresses is kept as 9 and comes to 5"#,
+                r#"pool "p": free addresses is kept as 8 and comes to 4"#,
+            ]
+        );
+        let quarantined = |tables: &mut Tables| pool(tables).layout.records().nth(1).unwrap();
+        assert_eq!(
+            after(|tables| {
+                let id = quarantined(tables);
+                count_again(tables, id);
+            }),
+            [
+                r#"pool "p": addresses in quarantine is kept as 2 and comes to 1"#,
+                r#"pool "p": free addresses is kept as 8 and comes to 7"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_must_not_be_held_is_told() {
+        let narrower = [Span::new(2, 14).unwrap()];
+        let lines = after(|tables| pool(tables).layout.allocatable = narrower.into_iter().collect());
+        assert_eq!(lines, [r#"pool "p": 0.0.0.1 is not allocatable"#]);
+        // The block now reaches from 0 to 3, over both addresses.
+        let lines = after(|tables| {
+            let record = *tables.records.get(BLOCK).unwrap();
+            let wide = Extent::new(0, Some(2)).unwrap();
+            *tables.records.get_mut(LEASED).unwrap() = Record::new(P, wide, record.owner(), 1);
+        });
+        assert!(lines.contains(&r#"pool "p": 0.0.0.0/30 and 0.0.0.2 overlap"#.to_owned()), "{lines:?}");
+        assert!(lines.contains(&r#"pool "p": 0.0.0.0/30 is not allocatable"#.to_owned()), "{lines:?}");
+        // One beside another overlaps nothing.
+        assert!(!lines.iter().any(|line| line.contains("8/30")), "{lines:?}");
+    }
+
+    #[test]
+    fn free_spans_that_are_not_are_told_and_the_other_way_round() {
+        let holed = [Span::new(1, 3).unwrap(), Span::new(6, 14).unwrap()];
+        let lines = after(|tables| pool(tables).layout.allocatable = holed.into_iter().collect());
+        assert_eq!(lines, [r#"pool "p": 0.0.0.4-0.0.0.5 is kept as free and is not"#]);
+        let wider = [Span::new(1, 15).unwrap()];
+        let lines = after(|tables| pool(tables).layout.allocatable = wider.into_iter().collect());
+        assert_eq!(lines, [r#"pool "p": 0.0.0.15 is free and not kept so"#]);
+    }
+
+    #[test]
+    fn wrong_indexes_are_told() {
+        assert_eq!(
+            after(|tables| assert_eq!(tables.ends.remove(&LEASED), Some(5))),
+            [r#"pool "p": the index by end has one too many: 0.0.0.1"#]
+        );
+        assert_eq!(
+            after(|tables| assert!(tables.by_end.remove(&(5, LEASED)))),
+            [r#"pool "p": the index by end lacks one: 0.0.0.1"#]
+        );
+        assert_eq!(
+            after(|tables| assert_eq!(tables.ends.insert(RecordId(77), 3), None)),
+            [r#"pool "": the index by record with an end has one too many: record 77"#]
+        );
+        assert_eq!(
+            after(|tables| tables.repeats.retain(|(.., id)| *id != BLOCK)),
+            [r#"pool "p": the index by pool and owner lacks one: 0.0.0.8/30"#]
+        );
+        assert_eq!(
+            after(|tables| tables.owners.unlink(&mut tables.records, &tables.texts, BLOCK)),
+            [
+                r#"pool "p": the index by owner lacks one: 0.0.0.8/30"#,
+                r#"pool "": the index by owner lacks one: 1 entries for 2"#,
+            ]
+        );
+        let leaked = |tables: &mut Tables| {
+            let owner = tables.texts.insert("d").unwrap();
+            let id = tables.records.insert(Record::new(P, Extent::address(5), owner, 1)).unwrap();
+            tables.owners.link(&mut tables.records, &tables.texts, id);
+        };
+        assert_eq!(
+            after(leaked),
+            [
+                r#"pool "": the index by owner has one too many: 3 entries for 2"#,
+                r#"pool "": the index by record has one too many: 4 entries for 3"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn records_of_another_pool_are_told() {
+        let lines = after(|tables| {
+            let owner = tables.records.get(LEASED).unwrap().owner();
+            *tables.records.get_mut(LEASED).unwrap() = Record::new(P + 1, Extent::address(1), owner, 1);
+        });
+        assert_eq!(lines[0], r#"pool "p": the index by address has one too many: record 0"#);
+    }
+}
