@@ -183,6 +183,33 @@ fn durable_a_newer_file_is_refused_and_left_alone() {
 }
 
 #[test]
+fn durable_a_file_of_no_version_is_refused_for_what_it_is() {
+    let (_folder, path) = fresh();
+    drop(with_pools(Allocator::open(&path).unwrap()));
+    for version in [0, -1] {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        drop(connection);
+        assert_eq!(Allocator::open(&path).unwrap_err().to_string(), "the file belongs to something else");
+    }
+}
+
+#[test]
+fn classified_a_file_that_somebody_is_making_is_waited_for_and_then_busy() {
+    let (_folder, path) = fresh();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let open = |busy_timeout| Allocator::open_with(&path, SqliteOptions { busy_timeout, ..SqliteOptions::default() });
+    assert_eq!(kind(open(Duration::from_millis(20))), ErrorKind::Busy);
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    open(Duration::from_secs(60)).unwrap();
+    ending.join().unwrap();
+}
+
+#[test]
 fn total_files_of_something_else_are_refused_and_left_alone() {
     let (folder, path) = fresh();
     rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();

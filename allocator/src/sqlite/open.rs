@@ -18,7 +18,7 @@ const APPLICATION_ID: i64 = 0x506F_5072;
 const VERSION: i64 = 2;
 
 /// SQLite counts the milliseconds it waits in 31 bits. Longer than this day is no different.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// More than there are statements, so that each is compiled once.
 const STATEMENTS: usize = 128;
@@ -137,9 +137,7 @@ impl SqliteStore {
         match (application, version) {
             (APPLICATION_ID, 1) => Ok(Layout::Version1),
             (APPLICATION_ID, VERSION) => Ok(Layout::Present),
-            (APPLICATION_ID, newer) if newer > VERSION => {
-                Err(Error::Unsupported("the file was written by a newer version"))
-            }
+            (APPLICATION_ID, VERSION..) => Err(Error::Unsupported("the file was written by a newer version")),
             _ => Err(Error::Unsupported("the file belongs to something else")),
         }
     }

@@ -135,10 +135,9 @@ type Operation = fn(u128, u128) -> Option<u128>;
 
 /// Gives a connection `plus` and `minus`. The tables do without, so that every SQLite can read and check a file.
 pub(super) fn add_arithmetic(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     let functions: [(&str, Operation); 2] = [("plus", u128::checked_add), ("minus", u128::checked_sub)];
     for (name, function) in functions {
-        connection.create_scalar_function(name, 2, flags, move |call| {
+        connection.create_scalar_function(name, 2, FunctionFlags::default(), move |call| {
             let (left, right) = (call.get::<Key>(0)?.value(), call.get::<Key>(1)?.value());
             function(left, right).map(key).ok_or_else(|| rusqlite::Error::UserFunctionError("a count is wrong".into()))
         })?;

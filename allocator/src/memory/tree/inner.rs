@@ -122,7 +122,8 @@ impl<const N: usize> Inner<N> {
         let index = self.len().saturating_sub(1);
         let Some(child) = self.children.get_mut(index) else { return 0 };
         child.stretch(spans, last);
-        self.roomy.set(index, child.room > 0);
+        // A gap that grew is not empty.
+        self.roomy.set(index, true);
         child.room
     }
 
