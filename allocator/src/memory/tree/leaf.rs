@@ -310,18 +310,6 @@ fn shift(a: u128, b: u128) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::shift;
-
-    #[test]
-    fn hints_are_as_fine_as_they_can_be() {
-        let top = u128::MAX << 64;
-        assert_eq!((shift(top, top), shift(top, top + 1), shift(top, top + (1 << 23) - 1)), (0, 0, 0));
-        assert_eq!((shift(top, top + (1 << 23)), shift(0, u128::MAX)), (1, 105));
-    }
-}
-
-#[cfg(test)]
 impl Leaf {
     /// Whether the hints are what they should be.
     pub(super) fn check(&self, spans: &impl Spans) {
@@ -339,5 +327,17 @@ impl Leaf {
         assert!(!self.gaps.has(self.entries.len()), "gaps behind the end");
         assert!(self.entries.is_sorted_by_key(|entry| entry.hint()), "order of hints");
         assert!(self.entries.capacity() <= self.entries.len() + 16, "unused memory");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shift;
+
+    #[test]
+    fn hints_are_as_fine_as_they_can_be() {
+        let top = u128::MAX << 64;
+        assert_eq!((shift(top, top), shift(top, top + 1), shift(top, top + (1 << 23) - 1)), (0, 0, 0));
+        assert_eq!((shift(top, top + (1 << 23)), shift(0, u128::MAX)), (1, 105));
     }
 }
