@@ -41,14 +41,12 @@
 //! processes and no command line. `proptest` and `arbitrary` make scenarios a `Strategy` and
 //! `Arbitrary`.
 
-pub mod address;
-pub mod contract;
+pub use poolproof_core::{address, contract, operation, property};
+
 pub mod engine;
 pub mod generate;
 pub mod interrupt;
 pub mod model;
-pub mod operation;
-pub mod property;
 pub mod report;
 pub mod scenario;
 pub mod shrink;

@@ -28,6 +28,9 @@ pub(crate) enum Command {
     Shrink(Shrink),
     /// Print each step with what the system answered and what the model allowed
     Explain(Explain),
+    /// Put faulty allocators under test: each must be caught
+    #[cfg(feature = "mutants")]
+    Mutants(Mutants),
     /// List the systems that can be put under test
     Suts(List),
     /// List the properties, what each promises and which weakness it answers
@@ -112,6 +115,32 @@ pub(crate) struct Explain {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+#[cfg(feature = "mutants")]
+#[derive(Debug, Args)]
+pub(crate) struct Mutants {
+    /// Only these
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Scenarios that each may take
+    #[arg(long, value_name = "EXECUTIONS", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) budget: u64,
+    /// How many seeds, from the first one on
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) seeds: u64,
+    /// The first seed
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seed)]
+    pub(crate) seed: u64,
+    /// Their defects are mended: now none may be caught
+    #[arg(long)]
+    pub(crate) mended: bool,
+    /// List them, and run none
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Form of the table
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

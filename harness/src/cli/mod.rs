@@ -5,6 +5,8 @@
 mod arguments;
 mod campaign;
 mod catalogue;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod progress;
 mod single;
 
@@ -51,6 +53,8 @@ fn run(arguments: Arguments) -> Result<Verdict> {
         Command::Replay(replay) => campaign::replay(&replay),
         Command::Shrink(shrink) => single::shrink(&shrink),
         Command::Explain(explain) => single::explain(&explain),
+        #[cfg(feature = "mutants")]
+        Command::Mutants(mutants) => mutants::run(&mutants),
         Command::Suts(list) => catalogue::suts(list.format),
         Command::Properties(list) => catalogue::properties(list.format),
     }

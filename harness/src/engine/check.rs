@@ -77,8 +77,9 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
         }
         let found =
             Found { minimal: Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, sut), seed, is_late };
+        let seconds = campaign.elapsed().as_secs_f64();
         let reported = follow_up(sut, options, found, &mut campaign, &reporter)?;
-        campaign.report.add(reported);
+        campaign.report.add(reported.after(seconds));
         if !options.keep_going {
             break;
         }

@@ -33,6 +33,7 @@ fn violation(violation: &Reported) -> Value {
         "scenario": violation.scenario.to_string(),
         "steps": violation.scenario.steps.len(),
         "executions": violation.executions,
+        "seconds": violation.seconds,
         "shrink_executions": violation.shrink_executions,
         "cut_short": violation.cut_short,
         "file": violation.file.as_ref().map(|file| file.to_string_lossy()),

@@ -57,6 +57,8 @@ pub struct Reported {
     pub scenario: Scenario,
     /// Scenarios run until it was found.
     pub executions: u64,
+    /// How long the campaign took until it was found.
+    pub seconds: f64,
     /// Scenarios run to shrink it.
     pub shrink_executions: u64,
     /// Why shrinking was stopped before the fix-point, if it was.
@@ -161,6 +163,7 @@ impl Reported {
             message: minimal.violation.message,
             scenario: minimal.scenario,
             executions,
+            seconds: 0.0,
             shrink_executions: minimal.executions,
             cut_short: minimal.cut_short,
             file: file.map(Path::to_owned),
@@ -169,6 +172,11 @@ impl Reported {
             diagnostics: minimal.diagnostics,
             sut: sut.to_owned(),
         }
+    }
+
+    /// The same, found after so long.
+    pub fn after(self, seconds: f64) -> Reported {
+        Reported { seconds, ..self }
     }
 
     /// The same where only the campaign that found it shows it: with the same seed it comes to the same scenario.

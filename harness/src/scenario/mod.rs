@@ -170,25 +170,6 @@ impl Step {
     }
 }
 
-impl<A> Operation<A> {
-    /// Every address in the call.
-    pub fn addresses_mut(&mut self) -> impl Iterator<Item = &mut A> {
-        let mut found: smallvec::SmallVec<[&mut A; 2]> = smallvec::SmallVec::new();
-        match self {
-            Operation::Allocate { requests, .. } => {
-                for request in requests {
-                    if let crate::operation::Want::Named(address) = &mut request.want {
-                        found.push(address);
-                    }
-                }
-            }
-            Operation::Release { address, .. } | Operation::Renew { address, .. } => found.push(address),
-            _ => {}
-        }
-        found.into_iter()
-    }
-}
-
 impl Scenario {
     /// The scenario without the steps for which `drop` holds. References to later steps move with
     /// them; steps that refer to a dropped one are dropped too.

@@ -19,7 +19,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::print::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
+use poolproof_core::text::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
 use super::request::is_request;
 use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, text};
 use crate::operation::{Operation, PoolShape, Request, Requests, Text, Want};

@@ -32,6 +32,13 @@ pub const FORMS: &[Form] = &[
     },
     #[cfg(feature = "reference")]
     Form { name: "memory", form: "memory[?OPTION,…]", help: "the reference allocator in memory", start: memory },
+    #[cfg(feature = "mutants")]
+    Form {
+        name: "mutant",
+        form: "mutant[?bug=off]:ID",
+        help: "a faulty allocator, with its defect or, for comparison, without",
+        start: mutant,
+    },
     #[cfg(feature = "process")]
     Form {
         name: "stdio",
@@ -60,7 +67,6 @@ pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
     };
     match FORMS.iter().find(|form| form.name == name) {
         Some(form) => (form.start)(options, rest),
-        None if name == "mutant" => Err(Failure::Unable("mutants are not there yet".to_owned())),
         None => {
             let forms: Vec<&str> = FORMS.iter().map(|form| form.form).collect();
             Err(Failure::Unable(format!("there is no system `{text}`; a system is one of {}", forms.join(", "))))
@@ -90,6 +96,21 @@ fn sqlite(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Fai
 #[cfg(feature = "reference")]
 fn variant(options: Option<&str>) -> Result<super::reference::Variant, Failure> {
     options.map_or(Ok(super::reference::Variant::default()), super::reference::Variant::parse)
+}
+
+#[cfg(feature = "mutants")]
+fn mutant(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    use poolproof_mutants::{Bug, find};
+    let bug = match options {
+        None | Some("bug=on") => Bug::On,
+        Some("bug=off") => Bug::Off,
+        Some(other) => return Err(Failure::Unable(format!("mutants have no option `{other}`; they have bug=on|off"))),
+    };
+    let id = rest.unwrap_or_default();
+    match find(id) {
+        Some(mutant) => Ok(mutant.sut(bug)),
+        None => Err(Failure::Unable(format!("there is no mutant `{id}`; `poolproof mutants --list` names them all"))),
+    }
 }
 
 /// Most systems have no options.

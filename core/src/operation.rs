@@ -302,6 +302,23 @@ impl<A> Operation<A> {
             Operation::Raw { line } => Operation::Raw { line: line.clone() },
         })
     }
+
+    /// Every address in the call.
+    pub fn addresses_mut(&mut self) -> impl Iterator<Item = &mut A> {
+        let mut found: SmallVec<[&mut A; 2]> = SmallVec::new();
+        match self {
+            Operation::Allocate { requests, .. } => {
+                for request in requests {
+                    if let Want::Named(address) = &mut request.want {
+                        found.push(address);
+                    }
+                }
+            }
+            Operation::Release { address, .. } | Operation::Renew { address, .. } => found.push(address),
+            _ => {}
+        }
+        found.into_iter()
+    }
 }
 
 impl<A> Request<A> {

@@ -211,6 +211,14 @@ impl Grant {
         }
     }
 
+    /// The address, or the lowest one of the block.
+    pub fn first(self) -> IpAddr {
+        match self {
+            Grant::Address(address) => address,
+            Grant::Block(prefix) => prefix.network(),
+        }
+    }
+
     /// The addresses that it takes up.
     pub fn span(self) -> Span {
         match self {

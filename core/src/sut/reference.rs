@@ -7,7 +7,7 @@ use poolproof_allocator::{
 };
 use smallvec::SmallVec;
 
-use super::Failure;
+use crate::sut::Failure;
 use crate::address::Grant;
 use crate::contract::{Clock, Contract, Methods, Repeat as PromisedRepeat};
 use crate::operation::{
@@ -68,7 +68,7 @@ impl Variant {
     }
 
     /// What the reference allocator promises in this variant.
-    pub(super) fn contract(self, durable: bool) -> Contract {
+    pub fn contract(self, durable: bool) -> Contract {
         Contract {
             methods: Methods::all(),
             clock: Clock::Virtual,
@@ -91,7 +91,7 @@ impl Variant {
 }
 
 /// One call on the allocator.
-pub(super) fn call<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &Operation) -> Response {
+pub fn call<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &Operation) -> Response {
     let answer = answer(allocator, variant, operation);
     answer.map_err(|error| Refusal { kind: kind(error.kind()), message: error.text().into() })
 }

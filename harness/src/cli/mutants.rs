@@ -1,0 +1,317 @@
+//! The command `mutants`: puts every mutant under `check`, with several seeds, and prints who caught what.
+//!
+//! Each trial is a process of its own, `poolproof check --sut mutant:ID`: a mutant that hangs, aborts or eats memory takes
+//! nothing else with it, and what the table says can be seen again with that command.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::arguments::{Format, Mutants};
+use super::print;
+use poolproof::interrupt;
+use poolproof::property::{Property, Verdict};
+use poolproof_mutants::{FAMILIES, Mutant, WAITING, Waiting, find};
+
+/// How often a trial is asked whether it is over.
+const NAP: Duration = Duration::from_millis(2);
+
+/// What one trial came to.
+#[derive(Clone, Debug, PartialEq)]
+enum Trial {
+    Caught(Caught),
+    /// Nothing was found within the budget.
+    Survived,
+}
+
+/// How a mutant was caught.
+#[derive(Clone, Debug, PartialEq)]
+struct Caught {
+    property: Property,
+    /// Scenarios until then.
+    executions: u64,
+    milliseconds: f64,
+    /// The length of the shrunk counterexample.
+    steps: usize,
+    scenario: String,
+}
+
+/// All trials of one mutant.
+struct Score {
+    family: &'static str,
+    mutant: &'static Mutant,
+    trials: Vec<Trial>,
+}
+
+pub(super) fn run(arguments: &Mutants) -> Result<Verdict> {
+    let chosen = choose(&arguments.only)?;
+    if arguments.list {
+        return list(&chosen, arguments.format);
+    }
+    let scores = try_all(&chosen, arguments)?;
+    if interrupt::requested() {
+        bail!("interrupted");
+    }
+    let waiting: Vec<&Waiting> = WAITING.iter().filter(|_| arguments.only.is_empty()).collect();
+    match arguments.format {
+        Format::Human => print(&table(&scores, &waiting, arguments))?,
+        Format::Json => print(&format!("{}\n", as_json(&scores, &waiting, arguments)))?,
+    }
+    Ok(if scores.iter().all(|score| score.is_as_wanted(arguments)) { Verdict::Pass } else { Verdict::Violated })
+}
+
+/// The mutants of these names, or all, with their families.
+fn choose(only: &[String]) -> Result<Vec<(&'static str, &'static Mutant)>> {
+    if let Some(unknown) = only.iter().find(|id| find(id).is_none()) {
+        match WAITING.iter().find(|waiting| waiting.id == unknown) {
+            Some(waiting) => bail!("the mutant `{unknown}` needs {}, which no engine has yet", waiting.needs.name()),
+            None => bail!("there is no mutant `{unknown}`; `poolproof mutants --list` names them all"),
+        }
+    }
+    let all = FAMILIES.iter().flat_map(|(family, mutants)| mutants.iter().map(|mutant| (*family, mutant)));
+    Ok(all.filter(|(_, mutant)| only.is_empty() || only.iter().any(|id| id == mutant.id)).collect())
+}
+
+fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
+    let names = |mutant: &Mutant| mutant.breaks.iter().map(|property| property.name()).collect::<Vec<_>>();
+    match format {
+        Format::Human => {
+            let line = |(family, mutant): &(&str, &Mutant)| {
+                format!("{:<38} {family:<12} {}\n", mutant.id, names(mutant).join(", "))
+            };
+            print(&chosen.iter().map(line).collect::<String>())?;
+        }
+        Format::Json => {
+            let one = |(family, mutant): &(&str, &Mutant)| {
+                json!({ "id": mutant.id, "family": family, "breaks": names(mutant) })
+            };
+            print(&format!("{}\n", json!({ "mutants": chosen.iter().map(one).collect::<Vec<_>>() })))?;
+        }
+    }
+    Ok(Verdict::Pass)
+}
+
+/// Runs every trial, as many at a time as there are processors.
+fn try_all(chosen: &[(&'static str, &'static Mutant)], arguments: &Mutants) -> Result<Vec<Score>> {
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let seeds = arguments.seed..=arguments.seed.saturating_add(arguments.seeds - 1);
+    let jobs: Vec<(usize, u64)> = (0..chosen.len()).flat_map(|index| seeds.clone().map(move |seed| (index, seed))).collect();
+    let bar = bar(jobs.len());
+    let queue = Mutex::new(jobs.iter().enumerate());
+    let done: Mutex<Vec<(usize, Result<Trial>)>> = Mutex::new(Vec::new());
+    let work = || {
+        while !interrupt::requested() {
+            let Some((number, (index, seed))) = queue.lock().ok().and_then(|mut queue| queue.next()) else { break };
+            let trial = try_once(chosen[*index].1, *seed, arguments, &folder.path().join(number.to_string()));
+            bar.inc(1);
+            if let Ok(mut done) = done.lock() {
+                done.push((number, trial));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, |count| count.get()) {
+            scope.spawn(work);
+        }
+    });
+    bar.finish_and_clear();
+    let mut done = done.into_inner().map_err(|_| anyhow!("a trial panicked"))?;
+    done.sort_by_key(|(number, _)| *number);
+    let mut scores: Vec<Score> =
+        chosen.iter().map(|(family, mutant)| Score { family, mutant, trials: Vec::new() }).collect();
+    for (number, trial) in done {
+        let (index, seed) = jobs[number];
+        let id = chosen[index].1.id;
+        scores[index].trials.push(trial.with_context(|| format!("the mutant `{id}` with seed {seed}"))?);
+    }
+    Ok(scores)
+}
+
+fn bar(length: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("[{elapsed_precise}] {wide_bar} {pos} of {len} trials");
+    ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Runs one trial in a process of its own.
+fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> Result<Trial> {
+    let program = std::env::current_exe().context("cannot tell which program this is")?;
+    let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
+    let sut = if arguments.mended { format!("mutant?bug=off:{}", mutant.id) } else { format!("mutant:{}", mutant.id) };
+    let mut child = Command::new(program)
+        .args(["check", "--format", "json", "--sut", &sut])
+        .args(["--runs", &arguments.budget.to_string(), "--seed", &seed.to_string()])
+        .args([Path::new("--save"), folder])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().context("cannot hand on a temporary file")?)
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start a trial")?;
+    let status = loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a trial")? {
+            break status;
+        }
+        if interrupt::requested() {
+            child.kill().context("cannot end a trial")?;
+        }
+        thread::sleep(NAP);
+    };
+    let report = read(&mut output).with_context(|| format!("the trial ended without a report ({status})"))?;
+    trial(&report)
+}
+
+fn read(output: &mut File) -> Result<Value> {
+    output.rewind()?;
+    let mut text = String::new();
+    output.read_to_string(&mut text)?;
+    Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
+}
+
+fn trial(report: &Value) -> Result<Trial> {
+    let Some(violation) = report["violations"].get(0) else { return Ok(Trial::Survived) };
+    let caught = || {
+        Some(Trial::Caught(Caught {
+            property: Property::from_name(violation["property"].as_str()?)?,
+            executions: violation["executions"].as_u64()?,
+            milliseconds: violation["seconds"].as_f64()? * 1e3,
+            steps: usize::try_from(violation["steps"].as_u64()?).ok()?,
+            scenario: violation["scenario"].as_str()?.to_owned(),
+        }))
+    };
+    caught().context("the trial's report lacks something")
+}
+
+impl Score {
+    fn caught(&self) -> impl Iterator<Item = &Caught> {
+        self.trials.iter().filter_map(|trial| match trial {
+            Trial::Caught(caught) => Some(caught),
+            Trial::Survived => None,
+        })
+    }
+
+    /// A mutant must be caught with every seed; one that is mended, with none.
+    fn is_as_wanted(&self, arguments: &Mutants) -> bool {
+        let wanted = if arguments.mended { 0 } else { self.trials.len() };
+        self.caught().count() == wanted
+    }
+
+    /// The properties that caught it, most often first.
+    fn properties(&self) -> Vec<Property> {
+        let mut counted: Vec<(usize, Property)> = Vec::new();
+        for caught in self.caught() {
+            match counted.iter_mut().find(|(_, property)| *property == caught.property) {
+                Some((count, _)) => *count += 1,
+                None => counted.push((1, caught.property)),
+            }
+        }
+        counted.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        counted.into_iter().map(|(_, property)| property).collect()
+    }
+
+    fn executions(&self) -> Option<f64> {
+        median(self.caught().map(|caught| caught.executions as f64).collect())
+    }
+
+    fn milliseconds(&self) -> Option<f64> {
+        median(self.caught().map(|caught| caught.milliseconds).collect())
+    }
+
+    /// The longest of the shrunk counterexamples.
+    fn longest(&self) -> Option<&Caught> {
+        self.caught().max_by_key(|caught| caught.steps)
+    }
+
+    fn verdict(&self, arguments: &Mutants) -> &'static str {
+        match (self.is_as_wanted(arguments), arguments.mended) {
+            (true, false) => "caught",
+            (false, false) => "survived",
+            (true, true) => "mended",
+            (false, true) => "accused",
+        }
+    }
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["mutant", "caught by", "engine", "executions", "ms", "steps", "shortest"]);
+    for column in 3..7 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for score in scores {
+        let names: Vec<&str> = score.properties().into_iter().map(Property::name).collect();
+        let by = if names.is_empty() { score.verdict(arguments).to_owned() } else { names.join(", ") };
+        let survived = score.trials.len() - score.caught().count();
+        let by = if survived > 0 && !names.is_empty() { format!("{by}; {survived} survived") } else { by };
+        let number = |value: Option<f64>, places: usize| value.map_or_else(String::new, |value| format!("{value:.places$}"));
+        table.add_row([
+            score.mutant.id.to_owned(),
+            by,
+            "check".to_owned(),
+            number(score.executions(), 0),
+            number(score.milliseconds(), 1),
+            number(score.longest().map(|caught| caught.steps as f64), 0),
+            number(score.mutant.shortest.map(|steps| steps as f64), 0),
+        ]);
+    }
+    for Waiting { id, needs } in waiting {
+        table.add_row([*id, &format!("needs {}", needs.name())]);
+    }
+    let wanted = scores.iter().filter(|score| score.is_as_wanted(arguments)).count();
+    let word = if arguments.mended { "mended, and none accused," } else { "caught" };
+    let engines = if waiting.is_empty() { String::new() } else { format!("; {} wait for an engine", waiting.len()) };
+    format!("{table}\n\n{wanted} of {} {word} with each of {} seeds{engines}\n", scores.len(), arguments.seeds)
+}
+
+fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value {
+    let trial = |trial: &Trial| match trial {
+        Trial::Survived => Value::Null,
+        Trial::Caught(caught) => json!({
+            "property": caught.property.name(),
+            "executions": caught.executions,
+            "milliseconds": caught.milliseconds,
+            "steps": caught.steps,
+            "scenario": caught.scenario,
+        }),
+    };
+    let mutants = scores.iter().map(|score| {
+        json!({
+            "id": score.mutant.id,
+            "family": score.family,
+            "verdict": score.verdict(arguments),
+            "breaks": score.mutant.breaks.iter().map(|property| property.name()).collect::<Vec<_>>(),
+            "properties": score.properties().into_iter().map(Property::name).collect::<Vec<_>>(),
+            "engine": "check",
+            "executions": score.executions(),
+            "milliseconds": score.milliseconds(),
+            "steps": score.longest().map(|caught| caught.steps),
+            "shortest": score.mutant.shortest,
+            "trials": score.trials.iter().map(trial).collect::<Vec<_>>(),
+        })
+    });
+    let waiting = waiting.iter().map(|Waiting { id, needs }| json!({ "id": id, "verdict": "unknown", "needs": needs.name() }));
+    let wanted = scores.iter().filter(|score| score.is_as_wanted(arguments)).count();
+    json!({
+        "verdict": if wanted == scores.len() { Verdict::Pass.name() } else { Verdict::Violated.name() },
+        "budget": arguments.budget,
+        "seed": arguments.seed,
+        "seeds": arguments.seeds,
+        "mutants": mutants.collect::<Vec<_>>(),
+        "waiting": waiting.collect::<Vec<_>>(),
+    })
+}

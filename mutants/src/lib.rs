@@ -1,0 +1,59 @@
+//! Faulty allocators of IP addresses, each with one defect that a real allocator had, or with one that breaks a property and,
+//! as nearly as can be, no other.
+//!
+//! A check that cannot fail is worthless, so whoever tests allocators should be able to catch these. Each mutant is the
+//! reference allocator but for one thing: it implements [`Faulty`], whose every method does by default what is right, and
+//! has its defect only where it is told that the [`Bug`] is on.
+//!
+//! | module | mutants |
+//! |---|---|
+//! | [`double`] | that allocate twice, or overlapping |
+//! | [`forbidden`] | that hand out what must not be |
+//! | [`ownership`] | that confuse owners, or do things again |
+//! | [`leaks`] | that leak, or do not roll back |
+//! | [`exhaustion`] | that refuse although something is free |
+//! | [`input`] | that stumble over input, or take for ever |
+//! | [`persistence`] | that forget |
+//! | [`concurrency`] | that leave something held |
+//! | [`time`] | that misjudge time, or use again too soon |
+//!
+//! To add one, write it in the file of its family, with a citation of where it comes from, and put it into that file's list.
+
+pub mod base;
+pub mod concurrency;
+pub mod double;
+pub mod exhaustion;
+pub mod faulty;
+pub mod forbidden;
+pub mod input;
+pub mod leaks;
+pub mod ownership;
+pub mod persistence;
+pub mod time;
+mod waiting;
+
+pub use faulty::{Bug, Faulty, Mutant};
+pub use waiting::{Needs, WAITING, Waiting};
+
+/// Every mutant, family by family.
+pub fn all() -> impl Iterator<Item = &'static Mutant> {
+    FAMILIES.iter().flat_map(|(_, mutants)| mutants.iter())
+}
+
+/// The mutant of that name.
+pub fn find(id: &str) -> Option<&'static Mutant> {
+    all().find(|mutant| mutant.id == id)
+}
+
+/// The families, by name.
+pub const FAMILIES: &[(&str, &[Mutant])] = &[
+    ("double", double::MUTANTS),
+    ("forbidden", forbidden::MUTANTS),
+    ("ownership", ownership::MUTANTS),
+    ("leaks", leaks::MUTANTS),
+    ("exhaustion", exhaustion::MUTANTS),
+    ("input", input::MUTANTS),
+    ("persistence", persistence::MUTANTS),
+    ("concurrency", concurrency::MUTANTS),
+    ("time", time::MUTANTS),
+];
