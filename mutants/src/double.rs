@@ -57,7 +57,7 @@ fn several(operation: &Operation) -> Option<(AnyOne<'_>, usize)> {
     let Operation::Allocate { owner, requests, ttl_ms } = operation else { return None };
     let pool = &requests.first()?.pool;
     let is_alike = |request: &Request| request.pool == *pool && request.want == Want::Any;
-    (requests.len() > 1 && requests.iter().all(is_alike))
+    (requests.len() > 1 && *ttl_ms != Some(0) && requests.iter().all(is_alike))
         .then_some((AnyOne { owner, pool, ttl_ms: *ttl_ms }, requests.len()))
 }
 

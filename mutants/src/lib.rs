@@ -16,6 +16,7 @@
 //! | [`persistence`] | that forget |
 //! | [`concurrency`] | that leave something held |
 //! | [`time`] | that misjudge time, or use again too soon |
+//! | [`properties`] | that break a property and, as nearly as can be, no other: three for each |
 //!
 //! To add one, write it in the file of its family, with a citation of where it comes from, and put it into that file's list.
 
@@ -29,24 +30,26 @@ pub mod input;
 pub mod leaks;
 pub mod ownership;
 pub mod persistence;
+pub mod properties;
 pub mod time;
 mod waiting;
 
 pub use faulty::{Bug, Faulty, Mutant};
 pub use waiting::{Needs, WAITING, Waiting};
 
-/// Every mutant, family by family.
-pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    FAMILIES.iter().flat_map(|(_, mutants)| mutants.iter())
+/// Every mutant with the name of its family, family by family.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static Mutant)> {
+    let families = FAMILIES.into_iter().chain(properties::LISTS.map(|list| ("properties", list)));
+    families.flat_map(|(family, mutants)| mutants.iter().map(move |mutant| (family, mutant)))
 }
 
 /// The mutant of that name.
 pub fn find(id: &str) -> Option<&'static Mutant> {
-    all().find(|mutant| mutant.id == id)
+    all().map(|(_, mutant)| mutant).find(|mutant| mutant.id == id)
 }
 
-/// The families, by name.
-pub const FAMILIES: &[(&str, &[Mutant])] = &[
+/// The families of defects that real allocators had.
+const FAMILIES: [(&str, &[Mutant]); 9] = [
     ("double", double::MUTANTS),
     ("forbidden", forbidden::MUTANTS),
     ("ownership", ownership::MUTANTS),

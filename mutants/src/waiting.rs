@@ -54,5 +54,8 @@ pub const WAITING: &[Waiting] = &[
     callers("lost-update"),
     callers("gc-snapshot-order"),
     callers("lock-order-and-stuck-holder"),
+    callers("linearizable-two-grants"),
+    callers("linearizable-lost-release"),
+    callers("linearizable-stale-exhausted"),
     Waiting { id: "cooldown-forgotten", needs: Needs::Quarantine },
 ];

@@ -20,7 +20,7 @@ use super::arguments::{Format, Mutants};
 use super::print;
 use poolproof::interrupt;
 use poolproof::property::{Property, Verdict};
-use poolproof_mutants::{FAMILIES, Mutant, WAITING, Waiting, find};
+use poolproof_mutants::{Mutant, WAITING, Waiting, find};
 
 /// How often a trial is asked whether it is over.
 const NAP: Duration = Duration::from_millis(2);
@@ -77,8 +77,7 @@ fn choose(only: &[String]) -> Result<Vec<(&'static str, &'static Mutant)>> {
             None => bail!("there is no mutant `{unknown}`; `poolproof mutants --list` names them all"),
         }
     }
-    let all = FAMILIES.iter().flat_map(|(family, mutants)| mutants.iter().map(|mutant| (*family, mutant)));
-    Ok(all.filter(|(_, mutant)| only.is_empty() || only.iter().any(|id| id == mutant.id)).collect())
+    Ok(poolproof_mutants::all().filter(|(_, mutant)| only.is_empty() || only.iter().any(|id| id == mutant.id)).collect())
 }
 
 fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
