@@ -119,7 +119,8 @@ impl Base {
     /// The family of a pool, and the spans that it may hand out, ascending; nothing where there is no such pool.
     pub fn allocatable(&mut self, pool: &str) -> Option<(Family, Vec<Span>)> {
         let info = self.allocator.pool(pool).ok()?;
-        let spans = info.allocatable.iter().map(|range| Span { first: range.span().first(), last: range.span().last() });
+        let spans =
+            info.allocatable.iter().map(|range| Span { first: range.span().first(), last: range.span().last() });
         Some((Family::of(info.prefix.addr()), spans.collect()))
     }
 

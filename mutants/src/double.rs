@@ -320,4 +320,3 @@ fn overlapping_pools_accepted(base: &mut Base, operation: &Operation, bug: Bug) 
     }
     response
 }
-

@@ -87,7 +87,8 @@ pub struct Setting {
 
 impl Setting {
     /// The reference allocator as it is by default.
-    pub const USUAL: Setting = Setting::of(Policy { strategy: Strategy::Lowest, repeat: Repeat::Another, quarantine_ms: 0 });
+    pub const USUAL: Setting =
+        Setting::of(Policy { strategy: Strategy::Lowest, repeat: Repeat::Another, quarantine_ms: 0 });
     /// An owner gets again what it has.
     pub const SAME: Setting = Setting::of(Policy { repeat: Repeat::Same, ..Setting::USUAL.variant.policy });
     /// One address after the other.

@@ -20,7 +20,9 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::new("random-spins-when-full", &[Total, Bounded], || Box::new(Calls(random_spins_when_full)))
         .set(Setting::RANDOM.promising(impatient)),
     Mutant::new("specific-scans-or-quadratic", &[Bounded], || Box::new(Calls(specific_scans))),
-    Mutant::new("reversed-and-junk-range", &[Total, Contained, Classified], || Box::new(Calls(reversed_and_junk_range))),
+    Mutant::new("reversed-and-junk-range", &[Total, Contained, Classified], || {
+        Box::new(Calls(reversed_and_junk_range))
+    }),
     Mutant::new("namespace-into-sql", &[Inert, Owned, Discreet, Classified], || Box::new(Calls(namespace_into_sql))),
 ];
 

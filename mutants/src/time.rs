@@ -93,4 +93,3 @@ impl Faulty for UnseededRandom {
         base.call(operation)
     }
 }
-

@@ -77,7 +77,9 @@ fn choose(only: &[String]) -> Result<Vec<(&'static str, &'static Mutant)>> {
             None => bail!("there is no mutant `{unknown}`; `poolproof mutants --list` names them all"),
         }
     }
-    Ok(poolproof_mutants::all().filter(|(_, mutant)| only.is_empty() || only.iter().any(|id| id == mutant.id)).collect())
+    Ok(poolproof_mutants::all()
+        .filter(|(_, mutant)| only.is_empty() || only.iter().any(|id| id == mutant.id))
+        .collect())
 }
 
 fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
@@ -90,9 +92,7 @@ fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
             print(&chosen.iter().map(line).collect::<String>())?;
         }
         Format::Json => {
-            let one = |(family, mutant): &(&str, &Mutant)| {
-                json!({ "id": mutant.id, "family": family, "breaks": names(mutant) })
-            };
+            let one = |(family, mutant): &(&str, &Mutant)| json!({ "id": mutant.id, "family": family, "breaks": names(mutant) });
             print(&format!("{}\n", json!({ "mutants": chosen.iter().map(one).collect::<Vec<_>>() })))?;
         }
     }
@@ -103,7 +103,8 @@ fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
 fn try_all(chosen: &[(&'static str, &'static Mutant)], arguments: &Mutants) -> Result<Vec<Score>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let seeds = arguments.seed..=arguments.seed.saturating_add(arguments.seeds - 1);
-    let jobs: Vec<(usize, u64)> = (0..chosen.len()).flat_map(|index| seeds.clone().map(move |seed| (index, seed))).collect();
+    let jobs: Vec<(usize, u64)> =
+        (0..chosen.len()).flat_map(|index| seeds.clone().map(move |seed| (index, seed))).collect();
     let bar = bar(jobs.len());
     let queue = Mutex::new(jobs.iter().enumerate());
     let done: Mutex<Vec<(usize, Result<Trial>)>> = Mutex::new(Vec::new());
@@ -257,7 +258,8 @@ fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String 
         let by = if names.is_empty() { score.verdict(arguments).to_owned() } else { names.join(", ") };
         let survived = score.trials.len() - score.caught().count();
         let by = if survived > 0 && !names.is_empty() { format!("{by}; {survived} survived") } else { by };
-        let number = |value: Option<f64>, places: usize| value.map_or_else(String::new, |value| format!("{value:.places$}"));
+        let number =
+            |value: Option<f64>, places: usize| value.map_or_else(String::new, |value| format!("{value:.places$}"));
         table.add_row([
             score.mutant.id.to_owned(),
             by,
@@ -303,7 +305,8 @@ fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value
             "trials": score.trials.iter().map(trial).collect::<Vec<_>>(),
         })
     });
-    let waiting = waiting.iter().map(|Waiting { id, needs }| json!({ "id": id, "verdict": "unknown", "needs": needs.name() }));
+    let waiting =
+        waiting.iter().map(|Waiting { id, needs }| json!({ "id": id, "verdict": "unknown", "needs": needs.name() }));
     let wanted = scores.iter().filter(|score| score.is_as_wanted(arguments)).count();
     json!({
         "verdict": if wanted == scores.len() { Verdict::Pass.name() } else { Verdict::Violated.name() },

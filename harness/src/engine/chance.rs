@@ -5,6 +5,8 @@
 //! anything is held: there every way to choose at random, be it among the free addresses or upwards
 //! from a random place, comes to the same.
 
+use std::collections::HashSet;
+
 use crate::address::Grant;
 
 /// Chance that looks like this less than once in a trillion runs is no chance.
@@ -56,7 +58,7 @@ impl Choices {
     /// Why this is no random choice, if chance alone would look like this less than once in 2^`bits`
     /// runs.
     pub fn suspicion(&self, bits: f64) -> Option<String> {
-        self.uneven(bits).or_else(|| self.regular(bits))
+        self.uneven(bits).or_else(|| self.regular(bits)).or_else(|| self.repeated(bits))
     }
 
     /// Do the choices crowd somewhere? The largest distance between the even distribution and the
@@ -105,6 +107,19 @@ impl Choices {
             format!("of {} steps between addresses chosen at random {same} repeat the one before", steps.len())
         })
     }
+
+    /// Are places chosen again that were chosen before? By chance each choice is one of the n before it once in as many times
+    /// as there are free addresses, divided by n.
+    fn repeated(&self, bits: f64) -> Option<String> {
+        let mut seen = HashSet::new();
+        let again = self.sparse.iter().filter(|choice| !seen.insert(choice.place)).count();
+        let least = self.sparse.iter().map(|choice| choice.free).min()?;
+        let count = self.sparse.len() as f64;
+        // At most 2^n ways to pick which of the n choices are such.
+        let improbability = again as f64 * ((least as f64).log2() - count.log2()) - count;
+        (again > 0 && improbability >= bits)
+            .then(|| format!("of {count} addresses chosen at random {again} are in places that were chosen before"))
+    }
 }
 
 /// How improbable it is that `count` places are `distance` off an even spread, as a power of two.
@@ -152,6 +167,16 @@ mod tests {
             let drawn = choices((0..64).map(|index| (777 + index * stride) % FREE));
             assert!(drawn.suspicion(CHANCE_BITS).is_some(), "stride {stride}");
         }
+    }
+
+    #[test]
+    fn what_comes_again_is_suspected() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let place = rng.u128(..FREE);
+        // Twice in three places is chance once in 2^14 runs, and six times it is not.
+        assert_eq!(choices([place, 7, place]).suspicion(CHANCE_BITS), None);
+        let drawn = choices((0..6).flat_map(|_| [rng.u128(..FREE), place]));
+        assert!(drawn.suspicion(CHANCE_BITS).is_some_and(|text| text.contains("chosen before")));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::interrupt;
 use crate::operation::Operation;
 use crate::property::{Property, Violation};
 use crate::scenario::{Scenario, Step};
-use crate::shrink::Shrinker;
+use crate::shrink::{Shrinker, with_huge_pools};
 use crate::sut::{Failure, Sut};
 
 /// While a hang is made small, a call is late after the contract's time divided by this.
@@ -104,7 +104,8 @@ pub struct Minimiser<'a> {
 impl Minimiser<'_> {
     /// Shrinks until nothing simpler fails, or patience is at its end. A candidate counts when it
     /// breaks the same property, or one that tells of the same books: which of those shows first
-    /// depends on the steps around it.
+    /// depends on the steps around it. With fewer steps it may also break one that tells of a deed
+    /// instead of the book, and the other way round: the shorter way to the same defect tells more.
     ///
     /// What is found must fail on a fresh instance of the system, too. Where it does not, it leant
     /// on what earlier scenarios had left behind, and it is shrunk again with a fresh instance each
@@ -125,11 +126,13 @@ impl Minimiser<'_> {
             began: now,
             last_progress: now,
             is_fresh: false,
+            is_shorter: false,
         };
         // A hang is waited for in each candidate that shows it. Waiting less long loses nothing, since
         // the result is confirmed with the whole time.
         let timeout = Duration::from_millis(sut.contract().timeout_ms);
         sut.hurry(self.is_late.then(|| (timeout / HURRY).max(LEAST_HURRY)));
+        let found = search.with_more_to_choose_from(sut, found);
         // What does not fail again on this instance depends on what came before, and so would every candidate.
         let small = match search.fails(sut, &found.scenario, &found.violation) {
             Ok(None) => None,
@@ -152,6 +155,8 @@ struct Search<'a> {
     last_progress: Instant,
     /// Does each candidate get an instance of the system of its own?
     is_fresh: bool,
+    /// Has the candidate fewer steps than the best so far?
+    is_shorter: bool,
 }
 
 /// How a candidate failed, or why it is not known whether it does.
@@ -173,6 +178,18 @@ impl Search<'_> {
         small
     }
 
+    /// The more there is to choose from at random, the fewer choices tell: the same on huge pools, where that fails as well.
+    fn with_more_to_choose_from(&mut self, sut: &mut dyn Sut, found: Minimal) -> Minimal {
+        if found.violation.property != Property::Unpredictable {
+            return found;
+        }
+        let scenario = with_huge_pools(&found.scenario);
+        match self.fails(sut, &scenario, &found.violation) {
+            Ok(Some(violation)) => Minimal { scenario, violation, diagnostics: sut.diagnostics(), ..found },
+            _ => found,
+        }
+    }
+
     fn shrink(&mut self, sut: &mut dyn Sut, mut minimal: Minimal) -> Minimal {
         let mut shrinker = Shrinker::new(minimal.scenario.clone());
         self.last_progress = Instant::now();
@@ -185,10 +202,12 @@ impl Search<'_> {
                 continue;
             }
             minimal.executions += 1;
+            self.is_shorter = candidate.steps.len() < minimal.scenario.steps.len();
             match self.fails(sut, &candidate, &minimal.violation) {
                 Ok(None) => {}
                 Ok(Some(violation)) => {
                     (minimal.violation, minimal.diagnostics) = (violation, sut.diagnostics());
+                    minimal.scenario = candidate.clone();
                     shrinker.accept(candidate);
                     self.last_progress = Instant::now();
                 }
@@ -198,7 +217,7 @@ impl Search<'_> {
                 }
             }
         }
-        minimal.scenario = shrinker.best().clone();
+        self.is_shorter = false;
         minimal
     }
 
@@ -269,10 +288,12 @@ impl Search<'_> {
         }
         let run = self.examiner.examine(sut, scenario).map_err(|failure| failure.to_string())?;
         let violation = run.finding.map(|finding| finding.violation);
-        let like = like.property;
-        Ok(violation.filter(|Violation { property, .. }| {
-            *property == like || (tells_of_books(like) && tells_of_books(*property) && (self.counts)(*property))
-        }))
+        let is_kin = |property: Property| match (kinship(like.property), kinship(property)) {
+            (Some(Kin::Books), Some(Kin::Books)) => (self.counts)(property),
+            (Some(_), Some(_)) => self.is_shorter && (self.counts)(property),
+            _ => false,
+        };
+        Ok(violation.filter(|violation| violation.property == like.property || is_kin(violation.property)))
     }
 }
 
@@ -287,9 +308,26 @@ fn times_of(scenario: &Scenario) -> Vec<u64> {
     scenario.steps.iter().filter_map(time).collect()
 }
 
-/// Is this a property about what the system believes to be held? Which of them a wrong book breaks
-/// first is a matter of what is asked next.
-fn tells_of_books(property: Property) -> bool {
-    use Property::{Accounted, Atomic, Complete, Durable, Expiring, Reconfigurable, Released};
-    matches!(property, Accounted | Atomic | Complete | Durable | Expiring | Reconfigurable | Released)
+/// What a property tells of, where others tell of the same in other words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kin {
+    /// Of what the system believes to be held. Which of them a wrong book breaks first is a matter of what is asked next.
+    Books,
+    /// Of who gets and keeps what: what is done by a wrong book.
+    Deeds,
+    /// Of how that is refused.
+    Words,
+}
+
+fn kinship(property: Property) -> Option<Kin> {
+    use Property::{
+        Accounted, Atomic, Canonical, Classified, Complete, Contained, Durable, Exclusive, Expiring, Idempotent, Inert,
+        Owned, Reconfigurable, Released, Scoped,
+    };
+    match property {
+        Accounted | Atomic | Complete | Durable | Expiring | Reconfigurable | Released => Some(Kin::Books),
+        Canonical | Contained | Exclusive | Idempotent | Inert | Owned | Scoped => Some(Kin::Deeds),
+        Classified => Some(Kin::Words),
+        _ => None,
+    }
 }

@@ -49,14 +49,14 @@ impl Model {
         let held = pool.and_then(|pool| pool.get(span.first)).filter(|held| held.grant == line.address);
         let Some(held) = held else { return Some((self.blame(), "which nobody holds".to_owned())) };
         if held.owner != line.owner {
-            return Some((Property::Accounted, format!("which {:?} holds", held.owner)));
+            return Some((self.blame(), format!("which {:?} holds", held.owner)));
         }
         let told = held.expires.map(|expiry| expiry.told_ms);
         if told == line.expires_ms {
             return None;
         }
         let show = |time: Option<u64>| time.map_or("never".to_owned(), |time| format!("at {time}"));
-        Some((Property::Expiring, format!("ending {}; {} is right", show(line.expires_ms), show(told))))
+        Some((self.blame_for_end(), format!("ending {}; {} is right", show(line.expires_ms), show(told))))
     }
 
     /// An allocation that a listing of right and distinct lines leaves out.
@@ -84,7 +84,8 @@ impl Model {
             Err(Violation::new(property, message))
         };
         if *allocatable != pool.layout.capacity {
-            return wrong(Property::Accounted, "allocatable", allocatable, pool.layout.capacity.to_string());
+            let property = if self.last == Event::Restarted { Property::Durable } else { Property::Accounted };
+            return wrong(property, "allocatable", allocatable, pool.layout.capacity.to_string());
         }
         let most = pool.allocated();
         let uncertain = self.state.uncertain_in(name, self.now);
@@ -99,6 +100,11 @@ impl Model {
     /// Which promise a pool breaks that should not be there.
     fn blame_for_pool(&self) -> Property {
         if self.last == Event::RolledBack { Property::Atomic } else { Property::Scoped }
+    }
+
+    /// Which promise the wrong end of a lease breaks.
+    fn blame_for_end(&self) -> Property {
+        if self.last == Event::Changed { Property::Expiring } else { self.blame() }
     }
 
     /// Which promise a wrong listing breaks: by what happened last.

@@ -153,24 +153,49 @@ impl Spelling {
 impl Step {
     /// The steps that this one refers to, each to be changed in place.
     pub fn references(&mut self) -> impl Iterator<Item = &mut u32> {
-        let mut found: smallvec::SmallVec<[&mut u32; 2]> = smallvec::SmallVec::new();
+        let replayed = match self {
+            Step::Replay { step } => (Some(step), None),
+            other => (None, Some(other)),
+        };
+        let granted = replayed.1.into_iter().flat_map(|step| step.grants().map(|grant| &mut grant.step));
+        replayed.0.into_iter().chain(granted)
+    }
+
+    /// The grants that this one refers to, each to be changed in place.
+    pub fn grants(&mut self) -> impl Iterator<Item = &mut GrantRef> {
+        let mut found: smallvec::SmallVec<[&mut GrantRef; 2]> = smallvec::SmallVec::new();
         match self {
             Step::Call(operation) => {
                 for operand in operation.addresses_mut() {
                     if let Operand::Granted(grant, _) = operand {
-                        found.push(&mut grant.step);
+                        found.push(grant);
                     }
                 }
             }
-            Step::AdvanceTo { lease, .. } => found.push(&mut lease.step),
-            Step::Replay { step } => found.push(step),
-            Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
+            Step::AdvanceTo { lease, .. } => found.push(lease),
+            Step::Replay { .. } | Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
         }
         found.into_iter()
     }
 }
 
 impl Scenario {
+    /// The steps in another order, each with its number in the old one. References move with the steps; those that then
+    /// point forward resolve to nothing.
+    pub(crate) fn in_order(&self, order: &[usize]) -> Scenario {
+        let place_of = |old: u32| order.iter().position(|index| *index == old as usize);
+        let moved = order.iter().filter_map(|index| self.steps.get(*index)).map(|step| {
+            let mut step = step.clone();
+            for reference in step.references() {
+                if let Some(place) = place_of(*reference) {
+                    *reference = place as u32;
+                }
+            }
+            step
+        });
+        Scenario { steps: moved.collect() }
+    }
+
     /// The scenario without the steps for which `drop` holds. References to later steps move with
     /// them; steps that refer to a dropped one are dropped too.
     pub fn without(&self, drop: impl Fn(usize) -> bool) -> Scenario {

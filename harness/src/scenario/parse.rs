@@ -19,10 +19,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use poolproof_core::text::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
 use super::request::is_request;
 use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, text};
 use crate::operation::{Operation, PoolShape, Request, Requests, Text, Want};
+use poolproof_core::text::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
 
 /// Why a text is no scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,14 +10,20 @@
 //! 4. put allocations of any address of a pool together;
 //! 5. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
 //! 6. rename owners and pools to plain ones, and fewer;
-//! 7. shrink pools and move them to plain places.
+//! 7. shrink pools and move them to plain places;
+//! 8. ask for less in one call, with those who refer to the rest;
+//! 9. do in bulk what is done one by one;
+//! 10. shrink a pool and drop a step that only filled it;
+//! 11. where few steps are left, move one and drop another at the same time;
+//! 12. change one and drop one or two others.
 //!
 //! A candidate is proposed only when it is simpler by `complexity`, a well-founded order, so the
 //! loop ends whatever the answers are. To add a pass: a function and a line in `PASSES`.
 
+mod combined;
 mod passes;
 
-pub use passes::with_small_pools;
+pub use passes::{with_huge_pools, with_small_pools};
 
 use crate::address::parse_prefix;
 use crate::operation::Operation;
@@ -45,7 +51,7 @@ enum Offer {
 
 type Pass = fn(&Scenario, usize) -> Offer;
 
-const PASSES: [Pass; 7] = [
+const PASSES: [Pass; 12] = [
     passes::drop_chunk,
     passes::drop_and_inline,
     passes::drop_pair,
@@ -53,10 +59,15 @@ const PASSES: [Pass; 7] = [
     passes::simplify_step,
     passes::rename,
     passes::shrink_pool,
+    combined::fewer_requests,
+    combined::in_bulk,
+    combined::shrink_pool_and_drop,
+    combined::move_and_drop,
+    combined::alter_and_drop,
 ];
 
-/// Fewer steps come first, then smaller pools, then a shorter text, then the text itself.
-type Complexity = (usize, u64, usize, String);
+/// Fewer steps come first, then fewer that only repeat others, then smaller pools, then a shorter text, then the text itself.
+type Complexity = (usize, usize, u64, usize, String);
 
 impl Shrinker {
     /// A shrinker for a scenario that fails.
@@ -104,7 +115,8 @@ impl Shrinker {
 /// How simple a scenario is, as an order without infinite descent.
 fn complexity(scenario: &Scenario) -> Complexity {
     let text = scenario.to_string();
-    (scenario.steps.len(), scenario.steps.iter().map(pool_size).sum(), text.len(), text)
+    let repeats = scenario.steps.iter().filter(|step| matches!(step, Step::Replay { .. })).count();
+    (scenario.steps.len(), repeats, scenario.steps.iter().map(pool_size).sum(), text.len(), text)
 }
 
 /// The size of a pool in bits, with IPv6 after IPv4.

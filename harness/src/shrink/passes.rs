@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::Offer;
 use crate::address::{Family, Span, number, parse_address, parse_prefix};
 use crate::operation::{Operation, PoolShape, Request, Text, Want};
-use crate::scenario::{Operand, Scenario, Spelling, Step, text};
+use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
 /// Pairs are quadratic; beyond this many steps chunks must do.
 const MOST_STEPS_FOR_PAIRS: usize = 80;
@@ -64,7 +64,7 @@ pub(super) fn fold(best: &Scenario, cursor: usize) -> Offer {
 }
 
 /// The pool, owner, lease and number of allocations, where a step allocates nothing but any addresses of one pool.
-fn filling(step: &Step) -> Option<(&Text, &Text, Option<u64>, u32)> {
+pub(super) fn filling(step: &Step) -> Option<(&Text, &Text, Option<u64>, u32)> {
     match step {
         Step::Fill { pool, owner, count, ttl_ms } => Some((pool, owner, *ttl_ms, *count)),
         Step::Call(Operation::Allocate { owner, requests, ttl_ms }) => match requests.as_slice() {
@@ -128,7 +128,8 @@ fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
 pub(super) fn simplify_step(best: &Scenario, cursor: usize) -> Offer {
     let mut before = 0;
     for (index, step) in best.steps.iter().enumerate() {
-        let simpler = simpler_steps(step);
+        let mut simpler = simpler_steps(step, &best.steps);
+        simpler.extend(granted_instead(step, &best.steps[..index]));
         if let Some(step) = simpler.get(cursor - before) {
             let mut candidate = best.clone();
             candidate.steps[index] = step.clone();
@@ -139,7 +140,27 @@ pub(super) fn simplify_step(best: &Scenario, cursor: usize) -> Offer {
     Offer::End
 }
 
-fn simpler_steps(step: &Step) -> Vec<Step> {
+/// So many of the allocations before it may a place in a pool be that of.
+const MOST_GRANTS: usize = 4;
+
+/// The step with what an earlier one was granted, where it names a place in the pool: that stays right when the pool moves.
+fn granted_instead(step: &Step, before: &[Step]) -> Vec<Step> {
+    let is_allocation = |step: &Step| matches!(step, Step::Call(Operation::Allocate { .. }));
+    let allocations = before.iter().enumerate().rev().filter(|(_, step)| is_allocation(step)).take(MOST_GRANTS);
+    let with = |(number, _): (usize, &Step)| {
+        let mut changed = step.clone();
+        let Step::Call(operation) = &mut changed else { return None };
+        let operand = operation.addresses_mut().find(|operand| matches!(operand, Operand::Nth(..)))?;
+        if let Operand::Nth(_, spelling) = *operand {
+            *operand = Operand::Granted(GrantRef { step: number as u32, nth: 0 }, spelling);
+        }
+        Some(changed)
+    };
+    allocations.filter_map(with).collect()
+}
+
+/// `steps` are those that it may refer to.
+fn simpler_steps(step: &Step, steps: &[Step]) -> Vec<Step> {
     match step {
         Step::Call(operation) => simpler_operations(operation).into_iter().map(Step::Call).collect(),
         Step::AdvanceTo { lease, .. } => vec![Step::AdvanceTo { lease: *lease, offset_ms: 0 }],
@@ -153,7 +174,10 @@ fn simpler_steps(step: &Step) -> Vec<Step> {
             let drain = |count| Step::Drain { pool: pool.clone(), count: count as u32 };
             simpler_numbers(u64::from(*count)).into_iter().map(drain).collect()
         }
-        Step::Replay { .. } | Step::Restart | Step::Crash => Vec::new(),
+        Step::Replay { step } => {
+            steps.get(*step as usize).filter(|step| matches!(step, Step::Call(_))).cloned().into_iter().collect()
+        }
+        Step::Restart | Step::Crash => Vec::new(),
     }
 }
 
@@ -295,7 +319,7 @@ pub(super) fn rename(best: &Scenario, cursor: usize) -> Offer {
 }
 
 /// All owners and all pools, each once.
-fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
+pub(super) fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
     let (mut owners, mut pools) = (Vec::new(), Vec::new());
     visit_names(&mut scenario.clone(), |is_owner, name| {
         let list: &mut Vec<Text> = if is_owner { &mut owners } else { &mut pools };
@@ -307,7 +331,7 @@ fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
 }
 
 /// Shows every name in the scenario: (is it an owner's, the name).
-fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &mut Text)) {
+pub(super) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &mut Text)) {
     for step in &mut scenario.steps {
         match step {
             Step::Fill { pool, owner, .. } => {
@@ -352,18 +376,22 @@ fn visit_call_names(operation: &mut Operation<Operand>, visit: &mut impl FnMut(b
 
 /// Makes a pool smaller, or moves it to a plain place, with every address in it.
 pub(super) fn shrink_pool(best: &Scenario, cursor: usize) -> Offer {
+    match plainer_places(best).nth(cursor) {
+        None => Offer::End,
+        Some((old, new)) if old == new => Offer::Nothing,
+        Some((old, new)) => Offer::Candidate(moved_pool(best, old, new)),
+    }
+}
+
+/// Each prefix with what it may become.
+pub(super) fn plainer_places(best: &Scenario) -> impl Iterator<Item = (IpNet, IpNet)> {
     let created = best.steps.iter().filter_map(|step| match step {
         Step::Call(Operation::CreatePool { prefix, .. }) => parse_prefix(prefix),
         _ => None,
     });
     let mut prefixes: Vec<IpNet> = created.collect();
     prefixes.dedup();
-    let targets = prefixes.iter().flat_map(|old| plainer_prefixes(*old).into_iter().map(move |new| (*old, new)));
-    match targets.into_iter().nth(cursor) {
-        None => Offer::End,
-        Some((old, new)) if old == new => Offer::Nothing,
-        Some((old, new)) => Offer::Candidate(moved_pool(best, old, new)),
-    }
+    prefixes.into_iter().flat_map(|old| plainer_prefixes(old).into_iter().map(move |new| (old, new)))
 }
 
 fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
@@ -377,6 +405,23 @@ fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
         .flat_map(|length| places.iter().filter_map(move |place| IpNet::new(*place, length).ok()))
         .map(|net| net.trunc())
         .collect()
+}
+
+/// The same scenario with every pool as large as prefixes mostly get, and nothing of it kept back.
+pub fn with_huge_pools(scenario: &Scenario) -> Scenario {
+    let mut huge = scenario.clone();
+    let mut places = (0_u32..).map(|number| text(&format!("fd00:0:0:{number:x}::/64")));
+    for step in &mut huge.steps {
+        match step {
+            Step::Call(Operation::CreatePool { prefix, shape, .. }) => {
+                *shape = PoolShape::default();
+                places.next().into_iter().for_each(|place| *prefix = place);
+            }
+            Step::Call(Operation::UpdatePool { shape, .. }) => *shape = PoolShape::default(),
+            _ => {}
+        }
+    }
+    huge
 }
 
 /// The same scenario with every prefix of more than 256 addresses cut to that many, or `None` where
@@ -395,7 +440,7 @@ pub fn with_small_pools(scenario: &Scenario) -> Option<Scenario> {
 }
 
 /// Moves every address text within `old` to the same distance from the nearer end of `new`.
-fn moved_pool(best: &Scenario, old: IpNet, new: IpNet) -> Scenario {
+pub(super) fn moved_pool(best: &Scenario, old: IpNet, new: IpNet) -> Scenario {
     let mut candidate = best.clone();
     for step in &mut candidate.steps {
         let Step::Call(operation) = step else { continue };

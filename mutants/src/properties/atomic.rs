@@ -85,4 +85,3 @@ impl Faulty for RollbackKeepsReleases {
         response
     }
 }
-

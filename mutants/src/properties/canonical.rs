@@ -40,7 +40,8 @@ fn odd_name(operation: &Operation) -> Option<(&str, AnyOne<'_>)> {
 /// An IPv4 address mapped into IPv6 is taken for the IPv4 address.
 fn mapped_accepted(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
     let response = base.call(operation);
-    let meant = odd_name(operation).and_then(|(text, asked)| Some((parse_address(text.strip_prefix("::ffff:")?)?, asked)));
+    let meant =
+        odd_name(operation).and_then(|(text, asked)| Some((parse_address(text.strip_prefix("::ffff:")?)?, asked)));
     match meant {
         Some((address, asked)) if bug.is_on() && is_refused(&response, Kind::Invalid) => {
             let accepted = base.grant(asked, address);

@@ -88,4 +88,3 @@ impl Faulty for RenewedWhenOver {
         response
     }
 }
-

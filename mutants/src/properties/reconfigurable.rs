@@ -15,7 +15,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant::new("reconfigurable-update-drops-the-last", &[Reconfigurable, Accounted], || {
         Box::new(Calls(update_drops_the_last))
     }),
-    Mutant::new("reconfigurable-shrinks-over-held", &[Reconfigurable, Accounted], || Box::new(Calls(shrinks_over_held))),
+    Mutant::new("reconfigurable-shrinks-over-held", &[Reconfigurable, Accounted], || {
+        Box::new(Calls(shrinks_over_held))
+    }),
 ];
 
 /// The exclusions of a pool outlive it, and belong to the next one of its name.
@@ -32,8 +34,7 @@ impl Faulty for ExclusionsComeBack {
             let exclude = shape.exclude.iter().chain(exclusions).cloned().collect();
             let shape = PoolShape { exclude, ..shape.clone() };
             // Those of another prefix are refused here.
-            let response =
-                base.call(&Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape });
+            let response = base.call(&Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape });
             if response.is_ok() {
                 return response;
             }

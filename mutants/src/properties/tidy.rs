@@ -12,9 +12,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         Box::new(Leaky::new(|_, response| is_refused(response, Kind::Exhausted)))
     }),
     Mutant::new("tidy-bad-releases-keep-a-file", &[Tidy], || {
-        Box::new(Leaky::new(|operation, response| {
-            matches!(operation, Operation::Release { .. }) && response.is_err()
-        }))
+        Box::new(Leaky::new(|operation, response| matches!(operation, Operation::Release { .. }) && response.is_err()))
     }),
 ];
 

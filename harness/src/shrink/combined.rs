@@ -1,0 +1,223 @@
+//! Passes that change several things at once, for scenarios that no single change makes smaller.
+
+use smallvec::smallvec;
+
+use super::Offer;
+use super::passes::{filling, moved_pool, names, plainer_places, visit_names};
+use crate::address::{Family, Span, parse_prefix};
+use crate::operation::{Operation, Request, Text, Want};
+use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
+
+/// Beyond this many steps there are too many ways to change one and drop others.
+const FEW: usize = 8;
+
+/// Leaves out a request of an allocation; whoever refers to a later one of the call then refers to the same one.
+pub(super) fn fewer_requests(best: &Scenario, cursor: usize) -> Offer {
+    let counted = |step: &Step| match step {
+        Step::Call(Operation::Allocate { requests, .. }) if requests.len() > 1 => requests.len(),
+        _ => 0,
+    };
+    let places =
+        best.steps.iter().enumerate().flat_map(|(index, step)| (0..counted(step)).map(move |nth| (index, nth)));
+    let Some((index, dropped)) = places.into_iter().nth(cursor) else { return Offer::End };
+    let mut candidate = best.clone();
+    if let Some(Step::Call(Operation::Allocate { requests, .. })) = candidate.steps.get_mut(index) {
+        requests.remove(dropped);
+    }
+    for step in &mut candidate.steps[index + 1..] {
+        for grant in step.grants() {
+            if grant.step as usize == index && grant.nth as usize > dropped {
+                grant.nth -= 1;
+            }
+        }
+    }
+    Offer::Candidate(candidate)
+}
+
+/// Does in bulk what is done in a pool one by one: all that is allocated first, then all that is released, and then as much
+/// as before once more. The pool grows, so that there is room.
+pub(super) fn in_bulk(best: &Scenario, cursor: usize) -> Offer {
+    let (_, pools) = names(best);
+    let Some(pool) = pools.get(cursor) else { return Offer::End };
+    let allocated = |step: &Step| filling(step).filter(|(other, ..)| *other == pool).map_or(0, |(.., count)| count);
+    // What is allocated elsewhere may count as well.
+    let counts = best.steps.iter().filter_map(filling).map(|(.., count)| count);
+    let count = counts.fold(0, u32::saturating_add);
+    let last_release = best.steps.iter().rposition(|step| releases_in(step, pool));
+    let (Some(last_release), 1..) = (last_release, count) else { return Offer::Nothing };
+    let Some(first) = best.steps.iter().position(|step| allocated(step) > 0) else { return Offer::Nothing };
+    let Some((owner, ttl_ms)) = filling(&best.steps[first]).map(|(_, owner, ttl_ms, _)| (owner.clone(), ttl_ms)) else {
+        return Offer::Nothing;
+    };
+    let fill = |count| Step::Fill { pool: pool.clone(), owner: owner.clone(), count, ttl_ms };
+    let mut candidate = best.clone();
+    for step in &mut candidate.steps {
+        if let Step::Call(Operation::CreatePool { pool: other, prefix, .. }) = step
+            && other == pool
+        {
+            *prefix = widened(prefix, count);
+        }
+    }
+    candidate.steps[first] = fill(count);
+    candidate.steps[last_release] = Step::Drain { pool: pool.clone(), count };
+    let is_needless = |index: usize| {
+        let step = &best.steps[index];
+        index != first && index != last_release && (allocated(step) > 0 || releases_in(step, pool))
+    };
+    candidate.steps.push(fill(count.saturating_mul(2).saturating_add(8)));
+    let end = candidate.steps.len() - 1;
+    Offer::Candidate(candidate.without(|index| index < end && is_needless(index)))
+}
+
+/// Does the step give back something of this pool?
+fn releases_in(step: &Step, pool: &Text) -> bool {
+    match step {
+        Step::Drain { pool: other, .. } | Step::Call(Operation::Release { pool: other, .. }) => other == pool,
+        _ => false,
+    }
+}
+
+/// A prefix around this one with room for so many addresses.
+fn widened(prefix: &Text, count: u32) -> Text {
+    let Some(parsed) = parse_prefix(prefix) else { return prefix.clone() };
+    // The edges take two more.
+    let bits = u32::BITS - count.saturating_add(1).leading_zeros();
+    let length = u32::from(parsed.max_prefix_len()).saturating_sub(bits).min(parsed.prefix_len().into());
+    let wide = ipnet::IpNet::new(parsed.network(), length as u8);
+    wide.map_or_else(|_| prefix.clone(), |wide| text(&wide.trunc().to_string()))
+}
+
+/// Makes a pool smaller and leaves out a step at the same time: one that only took up the room.
+pub(super) fn shrink_pool_and_drop(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    if !(2..=FEW).contains(&count) {
+        return Offer::End;
+    }
+    let (place, dropped) = (cursor / count, cursor % count);
+    match plainer_places(best).nth(place) {
+        None => Offer::End,
+        Some((old, new)) => Offer::Candidate(moved_pool(best, old, new).without(|index| index == dropped)),
+    }
+}
+
+/// Moves a step to another place and leaves out one that this makes needless.
+pub(super) fn move_and_drop(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    if !(2..=FEW).contains(&count) || cursor >= count * count * count {
+        return Offer::End;
+    }
+    let (from, to, dropped) = (cursor / (count * count), cursor / count % count, cursor % count);
+    if from == to || dropped == from {
+        return Offer::Nothing;
+    }
+    let mut order: Vec<usize> = (0..count).collect();
+    order.remove(from);
+    order.insert(to, from);
+    Offer::Candidate(best.in_order(&order).without(|index| order[index] == dropped))
+}
+
+/// Changes one step into another that may do as well, and leaves out one or two others that this makes needless. What is
+/// left of a long scenario may need its last useless steps only because of how another one is written.
+pub(super) fn alter_and_drop(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    if !(2..=FEW).contains(&count) {
+        return Offer::End;
+    }
+    let (altered, dropped) = (cursor / (count * count), cursor % (count * count));
+    let Some((index, step)) = alterations(best).nth(altered) else { return Offer::End };
+    let (first, second) = (dropped / count, dropped % count);
+    if first > second || first == index || second == index {
+        return Offer::Nothing;
+    }
+    let mut candidate = best.clone();
+    candidate.steps[index] = step;
+    Offer::Candidate(candidate.without(|index| index == first || index == second))
+}
+
+/// Each step with what may stand in its place.
+fn alterations(best: &Scenario) -> impl Iterator<Item = (usize, Step)> {
+    let (owners, _) = names(best);
+    best.steps.iter().enumerate().flat_map(move |(index, step)| {
+        let mut others: Vec<Step> = owners.iter().map(|owner| owned_by(step, owner)).collect();
+        others.retain(|other| other != step);
+        match step {
+            Step::Drain { pool, .. } => others.extend(releases(&best.steps[..index], pool)),
+            Step::Fill { pool, owner, count, ttl_ms } => {
+                let requests = smallvec![Request { pool: pool.clone(), want: Want::Any }];
+                others.push(Step::Call(Operation::Allocate { owner: owner.clone(), requests, ttl_ms: *ttl_ms }));
+                // What fills a pool must take more when others take less.
+                let count = count.saturating_mul(2).saturating_add(2);
+                others.push(Step::Fill { pool: pool.clone(), owner: owner.clone(), count, ttl_ms: *ttl_ms });
+            }
+            Step::Call(operation) => {
+                others.extend(merged(operation, &best.steps[index + 1..]).map(Step::Call));
+                others.extend(with_holes(operation).map(Step::Call));
+            }
+            _ => {}
+        }
+        others.into_iter().map(move |other| (index, other))
+    })
+}
+
+/// The step as if this owner did it.
+fn owned_by(step: &Step, owner: &Text) -> Step {
+    let mut single = Scenario { steps: vec![step.clone()] };
+    visit_names(&mut single, |is_owner, name| {
+        if is_owner {
+            *name = owner.clone();
+        }
+    });
+    single.steps.pop().unwrap_or_else(|| step.clone())
+}
+
+/// The call with what a later one changes about it: the shape of a pool, the length of a lease.
+fn merged<'a>(
+    operation: &'a Operation<Operand>,
+    later: &'a [Step],
+) -> impl Iterator<Item = Operation<Operand>> + use<'a> {
+    later.iter().filter_map(move |step| match (operation, step) {
+        (Operation::CreatePool { pool, prefix, .. }, Step::Call(Operation::UpdatePool { pool: other, shape }))
+            if pool == other =>
+        {
+            Some(Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape: shape.clone() })
+        }
+        (Operation::Allocate { owner, requests, .. }, Step::Call(Operation::Renew { ttl_ms, .. })) => {
+            Some(Operation::Allocate { owner: owner.clone(), requests: requests.clone(), ttl_ms: Some(*ttl_ms) })
+        }
+        _ => None,
+    })
+}
+
+/// So many of the first addresses of a pool may become a hole.
+const HOLES: u128 = 4;
+
+/// A new pool with one more exclusion: what is excluded need not be held.
+fn with_holes(operation: &Operation<Operand>) -> impl Iterator<Item = Operation<Operand>> {
+    let created = match operation {
+        Operation::CreatePool { pool, prefix, shape } => {
+            parse_prefix(prefix).map(|parsed| (pool.clone(), prefix.clone(), shape.clone(), parsed))
+        }
+        _ => None,
+    };
+    created.into_iter().flat_map(|(pool, prefix, shape, parsed)| {
+        (0..HOLES).map(move |place| {
+            let hole = Family::of(parsed.network()).address(Span::of_prefix(parsed).first.saturating_add(place));
+            let mut shape = shape.clone();
+            shape.exclude.push(text(&hole.to_string()));
+            Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape }
+        })
+    })
+}
+
+/// A release of what each step was granted in a pool.
+fn releases(steps: &[Step], pool: &Text) -> impl Iterator<Item = Step> {
+    steps.iter().zip(0..).filter_map(move |(step, number)| match step {
+        Step::Call(Operation::Allocate { owner, requests, .. }) => {
+            let nth = requests.iter().position(|request| request.pool == *pool)?;
+            let grant = GrantRef { step: number, nth: nth as u32 };
+            let address = Operand::Granted(grant, Spelling::Plain);
+            Some(Step::Call(Operation::Release { pool: pool.clone(), address, owner: Some(owner.clone()) }))
+        }
+        _ => None,
+    })
+}
