@@ -22,6 +22,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Draw scenarios, run them on a system, judge every answer
     Check(Check),
+    /// Try every scenario up to a depth over two tiny pools
+    Exhaust(Exhaust),
     /// Run scenarios from files and folders, as written
     Replay(Replay),
     /// Make a failing scenario small
@@ -76,6 +78,24 @@ pub(crate) struct Check {
     #[arg(long, value_name = "N", default_value_t = Generator::DEFAULT_MAX_STEPS as u64,
           value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) steps: u64,
+    /// Only violations of these properties count
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
+    pub(crate) property: Vec<Property>,
+    /// Go on after a violation; each property is reported once
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Folder for counterexamples
+    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
+    pub(crate) save: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exhaust {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Steps a scenario, at most; each one more takes some ten times as long
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
+    pub(crate) depth: u64,
     /// Only violations of these properties count
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
     pub(crate) property: Vec<Property>,

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::arguments::{Check, Replay};
+use super::arguments::{Check, Exhaust, Replay};
 use super::progress::Bar;
 use super::{hang_reporter, probe, publish, start};
 use poolproof::engine::check::{self, Budget, Options};
 use poolproof::engine::examine::unchecked;
+use poolproof::engine::exhaust;
 use poolproof::engine::replay;
 use poolproof::property::{Property, Verdict};
 use poolproof::sut::Sut;
@@ -39,6 +40,32 @@ pub(super) fn check(arguments: &Check) -> Result<Verdict> {
     demand_checked(sut.as_ref(), &options.properties)?;
     let mut bar = Bar::of(budget, hang_reporter(common));
     let report = check::check(sut.as_mut(), &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    drop(bar);
+    drop(sut);
+    publish(&report, common)
+}
+
+pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
+    let common = &arguments.common;
+    let depth = usize::try_from(arguments.depth)?;
+    // What is not drawn needs neither a seed nor a length.
+    let options = Options {
+        sut: common.sut.clone(),
+        budget: Budget::Runs(u64::MAX),
+        seed: 0,
+        max_steps: depth,
+        properties: arguments.property.clone(),
+        keep_going: arguments.keep_going,
+        save: arguments.save.clone(),
+    };
+    probe(&options.save, "--save")?;
+    let mut sut = match start(common)? {
+        Ok(sut) => sut,
+        Err(report) => return publish(&report, common),
+    };
+    demand_checked(sut.as_ref(), &options.properties)?;
+    let mut bar = Bar::of(options.budget, hang_reporter(common));
+    let report = exhaust::exhaust(sut.as_mut(), depth, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
     publish(&report, common)

@@ -50,6 +50,7 @@ pub(crate) fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<Verdict> {
     match arguments.command {
         Command::Check(check) => campaign::check(&check),
+        Command::Exhaust(exhaust) => campaign::exhaust(&exhaust),
         Command::Replay(replay) => campaign::replay(&replay),
         Command::Shrink(shrink) => single::shrink(&shrink),
         Command::Explain(explain) => single::explain(&explain),

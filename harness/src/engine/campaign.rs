@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::Progress;
 use super::examine::Examiner;
 use super::run::Run;
+use crate::address::Grant;
 use crate::interrupt;
+use crate::operation::Text;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::sut::{Failure, Sut};
@@ -52,6 +54,16 @@ impl<'a> Campaign<'a> {
         report.skipped += run.skipped;
         self.progress.advanced(report.scenarios, report.operations, report.violations.len());
         Ok(Some(run))
+    }
+
+    /// What is held where the last scenario ended, with the pool's name and the owner's.
+    pub(super) fn held(&self) -> impl Iterator<Item = (Text, Grant, Text)> {
+        self.examiner.runner.model.held()
+    }
+
+    /// The state in which the last scenario ended.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.examiner.runner.model.fingerprint()
     }
 
     /// The report, with what was exercised but without its verdict.

@@ -72,14 +72,13 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
         let Some(run) = campaign.run(sut, &scenario)? else { break };
         let is_late = run.is_late(sut.contract());
         let Some(finding) = run.finding else { continue };
-        if !counts(options, &campaign.report, finding.violation.property) {
+        if !options.counts(&campaign.report, finding.violation.property) {
             continue;
         }
         let found =
             Found { minimal: Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, sut), seed, is_late };
-        let seconds = campaign.elapsed().as_secs_f64();
         let reported = follow_up(sut, options, found, &mut campaign, &reporter)?;
-        campaign.report.add(reported.after(seconds));
+        campaign.report.add(reported);
         if !options.keep_going {
             break;
         }
@@ -103,27 +102,31 @@ fn goes_on(budget: Budget, campaign: &Campaign<'_>) -> bool {
     is_left && !interrupt::requested()
 }
 
-/// Is a violation of this property wanted, and not reported yet?
-fn counts(options: &Options, report: &Report, property: Property) -> bool {
-    let wanted = options.properties.is_empty() || options.properties.contains(&property);
-    wanted && !report.violations.iter().any(|known| known.property == property)
+impl Options {
+    /// Is a violation of this property wanted, and not reported yet?
+    pub(super) fn counts(&self, report: &Report, property: Property) -> bool {
+        let wanted = self.properties.is_empty() || self.properties.contains(&property);
+        wanted && !report.violations.iter().any(|known| known.property == property)
+    }
 }
 
 /// A scenario that fails, as it was drawn.
-struct Found {
-    minimal: Minimal,
-    seed: u64,
-    is_late: bool,
+pub(super) struct Found {
+    pub(super) minimal: Minimal,
+    /// The seed that it was drawn with.
+    pub(super) seed: u64,
+    pub(super) is_late: bool,
 }
 
 /// Saves what was found, shrinks it, saves it again. Where it cannot be saved it is still reported.
-fn follow_up(
+pub(super) fn follow_up(
     sut: &mut dyn Sut,
     options: &Options,
     found: Found,
     campaign: &mut Campaign<'_>,
     reporter: &HangReporter,
 ) -> Result<Reported, Failure> {
+    let seconds = campaign.elapsed().as_secs_f64();
     let mut file = CounterexampleFile::new(&options.save, &options.sut, found.seed);
     let Minimal { scenario, violation, .. } = &found.minimal;
     let place = match file.write(scenario, violation) {
@@ -133,14 +136,14 @@ fn follow_up(
     campaign.announce(&format!("{violation}; {place}; shrinking"));
     let minimiser = Minimiser {
         patience: Patience::with(sut.contract()).within(options.budget),
-        counts: &|property| counts(options, &campaign.report, property),
+        counts: &|property| options.counts(&campaign.report, property),
         is_late: found.is_late,
         on_hang: on_hang(options, reporter),
     };
     let minimal = minimiser.minimise(sut, found.minimal)?;
     let saved = file.write(&minimal.scenario, &minimal.violation);
     let is_reproducible = minimal.is_reproducible;
-    let reported = Reported::new(minimal, campaign.report.scenarios, file.path(), &options.sut);
+    let reported = Reported::new(minimal, campaign.report.scenarios, file.path(), &options.sut).after(seconds);
     // Where the file is not there, or does not show it by itself, the same campaign does.
     let reported = match (&saved, is_reproducible) {
         (Ok(()), true) => reported,
@@ -154,7 +157,7 @@ fn follow_up(
 
 /// What is done when a call into this process does not come back: the scenario is saved and
 /// reported as it is, because it cannot be run again here.
-fn on_hang(options: &Options, reporter: &HangReporter) -> OnHang {
+pub(super) fn on_hang(options: &Options, reporter: &HangReporter) -> OnHang {
     let (options, reporter) = (options.clone(), reporter.clone());
     Box::new(move |hang| {
         let mut file = CounterexampleFile::new(&options.save, &options.sut, mix(options.seed, hang.scenarios));

@@ -1,7 +1,8 @@
 //! The engines: one file each. They differ in who writes the scenario and in how it is run.
 //!
 //! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
-//! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them, [`replay`] reads them from files, both in a `campaign`, and
+//! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them,
+//! [`exhaust`] tries all that are small, [`replay`] reads them from files, each in a `campaign`, and
 //! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`].
 
 mod campaign;
@@ -9,6 +10,7 @@ pub mod chance;
 pub mod check;
 pub mod counterexample;
 pub mod examine;
+pub mod exhaust;
 pub mod fuzz;
 pub mod minimise;
 mod panics;

@@ -27,9 +27,11 @@ mod spans;
 mod state;
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rustc_hash::FxHashSet;
 
+use crate::address::Grant;
 use crate::contract::{Clock, Contract};
 use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name};
 use crate::property::{Property, Violation};
@@ -233,6 +235,29 @@ impl Model {
             self.last = Event::Refused;
         }
         Ok(())
+    }
+
+    /// What is held, with the pool's name and the owner's.
+    pub fn held(&self) -> impl Iterator<Item = (Text, Grant, Text)> {
+        let pools = self.state.pools().iter();
+        pools.flat_map(|(name, pool)| pool.iter().map(|held| (name.clone(), held.grant, held.owner.clone())))
+    }
+
+    /// A number that two models share only if they allow the same from here on, but for a chance of one in 2^64. Times count
+    /// from now.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let mut pools: Vec<_> = self.state.pools().iter().collect();
+        pools.sort_by_key(|(name, _)| *name);
+        for (name, pool) in pools {
+            (name, format!("{:?}", pool.layout), pool.len()).hash(&mut hasher);
+            for held in pool.iter() {
+                let left_ms = held.expires.map(|expiry| expiry.at.earliest.wrapping_sub(self.now.earliest));
+                (held.grant, &held.owner, left_ms).hash(&mut hasher);
+            }
+        }
+        self.state.undo_notes().hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The system was restarted, or crashed and started again.

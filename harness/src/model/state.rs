@@ -145,6 +145,11 @@ impl State {
         self.undo.is_some()
     }
 
+    /// How to undo the open transaction, in words; nothing where none is open.
+    pub(super) fn undo_notes(&self) -> Option<String> {
+        self.undo.as_ref().map(|notes| format!("{notes:?}"))
+    }
+
     pub(super) fn begin(&mut self) {
         self.undo = Some(Vec::new());
     }

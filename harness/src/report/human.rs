@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{Report, Reported};
+use crate::engine::exhaust::Covered;
 use crate::model::coverage::AddressClass;
 use crate::operation::Method;
 
@@ -34,6 +35,10 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         report.seconds,
         short(rate),
     )?;
+    if let Some(covered) = report.covered {
+        let (scenarios, Covered { letters, depth }) = (covered.scenarios(), covered);
+        writeln!(out, "these cover all {scenarios} scenarios of up to {depth} of {letters} steps: equal states, once")?;
+    }
     if report.skipped > 0 {
         writeln!(out, "{} steps were skipped: not in the contract, or with nothing to refer to", report.skipped)?;
     }

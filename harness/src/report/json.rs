@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{Report, Reported};
+use crate::engine::exhaust::Covered;
 use crate::model::coverage::{AddressClass, Coverage};
 
 /// The report as one line of JSON, without a newline.
@@ -18,6 +19,8 @@ pub fn render(report: &Report) -> String {
         "skipped": report.skipped,
         "seconds": report.seconds,
         "interrupted": report.is_interrupted,
+        "covered": report.covered.map(Covered::scenarios),
+        "depth": report.covered.map(|covered| covered.depth),
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "coverage": coverage(&report.coverage),
         "missing": report.missing,

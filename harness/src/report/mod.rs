@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
 use crate::engine::examine::unchecked;
+use crate::engine::exhaust::Covered;
 use crate::engine::minimise::Minimal;
 use crate::engine::watchdog::Hang;
 use crate::model::coverage::Coverage;
@@ -44,6 +45,8 @@ pub struct Report {
     pub unchecked: Vec<(Property, &'static str)>,
     /// Did the user end it early?
     pub is_interrupted: bool,
+    /// Where all scenarios up to a depth were to be tried: which were.
+    pub covered: Option<Covered>,
 }
 
 /// A violation in a report.
@@ -91,6 +94,7 @@ impl Report {
             missing: Vec::new(),
             unchecked: Vec::new(),
             is_interrupted: false,
+            covered: None,
         }
     }
 

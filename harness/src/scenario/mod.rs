@@ -180,6 +180,13 @@ impl Step {
 }
 
 impl Scenario {
+    /// The scenario with one more step.
+    pub(crate) fn followed_by(&self, step: &Step) -> Scenario {
+        let mut steps = Vec::with_capacity(self.steps.len() + 1);
+        steps.extend(self.steps.iter().chain([step]).cloned());
+        Scenario { steps }
+    }
+
     /// The steps in another order, each with its number in the old one. References move with the steps; those that then
     /// point forward resolve to nothing.
     pub(crate) fn in_order(&self, order: &[usize]) -> Scenario {
