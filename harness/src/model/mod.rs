@@ -243,8 +243,8 @@ impl Model {
         pools.flat_map(|(name, pool)| pool.iter().map(|held| (name.clone(), held.grant, held.owner.clone())))
     }
 
-    /// A number that two models share only if they allow the same from here on, but for a chance of one in 2^64. Times count
-    /// from now.
+    /// A number that two models share only if they allow the same from here on, but for a chance of one in
+    /// 2^64.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let mut pools: Vec<_> = self.state.pools().iter().collect();
@@ -252,11 +252,10 @@ impl Model {
         for (name, pool) in pools {
             (name, format!("{:?}", pool.layout), pool.len()).hash(&mut hasher);
             for held in pool.iter() {
-                let left_ms = held.expires.map(|expiry| expiry.at.earliest.wrapping_sub(self.now.earliest));
-                (held.grant, &held.owner, left_ms).hash(&mut hasher);
+                (held.grant, &held.owner, held.expires.map(|expiry| expiry.at.earliest)).hash(&mut hasher);
             }
         }
-        self.state.undo_notes().hash(&mut hasher);
+        (self.now.earliest, self.state.undo_notes()).hash(&mut hasher);
         hasher.finish()
     }
 
