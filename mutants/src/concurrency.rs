@@ -9,7 +9,7 @@ use crate::faulty::{Bug, Faulty, Mutant};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] =
-    &[Mutant::new("tx-or-stmt-left-open", &[Tidy, Total, Classified], || Box::new(TxLeftOpen::default()))];
+    &[Mutant::new("tx-or-stmt-left-open", &[Tidy, Total, Classified], || Box::new(TxLeftOpen::default())).in_steps(3)];
 
 /// go-ipam (9bdc2dc), coredhcp (321f8a6): an early return between BEGIN and COMMIT. Whatever writes after that would begin a
 /// transaction within a transaction, until the process ends.

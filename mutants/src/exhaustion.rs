@@ -11,10 +11,11 @@ use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("max-plus-one", &[Complete, Released], || Box::new(Calls(max_plus_one))),
-    Mutant::new("excluded-first-livelock", &[Complete], || Box::new(ExcludedFirstLivelock::default())),
-    Mutant::new("size-one-range", &[Complete], || Box::new(Calls(size_one_range))),
-    Mutant::new("one-bad-item-blocks-all", &[Complete, Scoped], || Box::new(Calls(one_bad_item_blocks_all))),
+    Mutant::new("max-plus-one", &[Complete, Released], || Box::new(Calls(max_plus_one))).in_steps(3),
+    Mutant::new("excluded-first-livelock", &[Complete], || Box::new(ExcludedFirstLivelock::default())).in_steps(2),
+    Mutant::new("size-one-range", &[Complete], || Box::new(Calls(size_one_range))).in_steps(2),
+    Mutant::new("one-bad-item-blocks-all", &[Complete, Scoped], || Box::new(Calls(one_bad_item_blocks_all)))
+        .in_steps(2),
 ];
 
 /// The call, if it is for any address of a pool that there is, and the pool's spans.
@@ -53,10 +54,7 @@ impl Faulty for ExcludedFirstLivelock {
         {
             return refuse(Kind::Exhausted);
         }
-        let response = base.call(operation);
-        if response.is_err() {
-            return response;
-        }
+        let answer = base.call(operation)?;
         match operation {
             Operation::CreatePool { pool, prefix, shape } => {
                 let first = parse_prefix(prefix).map(Span::of_prefix).map(|span| span.first.saturating_add(1));
@@ -67,7 +65,7 @@ impl Faulty for ExcludedFirstLivelock {
             }
             _ => {}
         }
-        response
+        Ok(answer)
     }
 }
 

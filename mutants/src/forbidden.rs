@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use poolproof_core::address::{Family, Grant, number};
 use poolproof_core::operation::{Kind, Operation, PoolShape, Request, Response, Text, Want, Written};
-use poolproof_core::property::Property::{Contained, Exclusive, Reconfigurable};
+use poolproof_core::property::Property::{Accounted, Classified, Contained, Exclusive, Reconfigurable};
 
 use crate::base::{Base, any_one, granted, is_refused};
 use crate::faulty::{Bug, Calls, Faulty, Mutant, Setting};
@@ -12,17 +12,24 @@ use crate::persistence::Forgotten;
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("own-or-static-address-in-pool", &[Contained], || Box::new(Calls(own_or_static_address_in_pool))),
+    Mutant::new("own-or-static-address-in-pool", &[Contained, Accounted], || {
+        Box::new(Calls(own_or_static_address_in_pool))
+    })
+    .in_steps(2),
     Mutant::new("explicit-request-bypasses-reservation", &[Contained], || {
         Box::new(Calls(explicit_request_bypasses_reservation))
-    }),
+    })
+    .in_steps(2),
     Mutant::new("past-range-end-after-wrap", &[Contained], || Box::new(PastRangeEndAfterWrap::default()))
+        .in_steps(2)
         .set(Setting::NEXT),
     Mutant::new("cast-leaves-the-prefix", &[Contained], || Box::new(Calls(cast_leaves_the_prefix)))
+        .in_steps(2)
         .set(Setting::RANDOM),
-    Mutant::new("rebuild-forgets-excludes-or-in-use", &[Reconfigurable, Exclusive], || {
+    Mutant::new("rebuild-forgets-excludes-or-in-use", &[Reconfigurable, Exclusive, Classified], || {
         Box::new(RebuildForgetsInUse::default())
-    }),
+    })
+    .in_steps(4),
 ];
 
 /// systemd (PR #22542), Neutron (LP#1479514), kube-ovn (PR #6975): the gateway is kept out when the pool is made, not when it

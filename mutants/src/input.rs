@@ -16,14 +16,17 @@ use crate::faulty::{Bug, Calls, Mutant, Setting};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("shift-by-width", &[Accounted, Complete, Total], || Box::new(Calls(shift_by_width))),
+    Mutant::new("shift-by-width", &[Accounted, Complete, Total], || Box::new(Calls(shift_by_width))).in_steps(1),
     Mutant::new("random-spins-when-full", &[Total, Bounded], || Box::new(Calls(random_spins_when_full)))
+        .in_steps(2)
         .set(Setting::RANDOM.promising(impatient)),
-    Mutant::new("specific-scans-or-quadratic", &[Bounded], || Box::new(Calls(specific_scans))),
+    Mutant::new("specific-scans-or-quadratic", &[Bounded], || Box::new(Calls(specific_scans))).in_steps(2),
     Mutant::new("reversed-and-junk-range", &[Total, Contained, Classified], || {
         Box::new(Calls(reversed_and_junk_range))
-    }),
-    Mutant::new("namespace-into-sql", &[Inert, Owned, Discreet, Classified], || Box::new(Calls(namespace_into_sql))),
+    })
+    .in_steps(1),
+    Mutant::new("namespace-into-sql", &[Inert, Owned, Discreet, Classified], || Box::new(Calls(namespace_into_sql)))
+        .in_steps(1),
 ];
 
 /// Nobody should wait long for what never comes.

@@ -13,8 +13,8 @@ use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("dual-stack-half-leak", &[Atomic, Accounted], || Box::new(Calls(dual_stack_half_leak))),
-    Mutant::new("never-freed-on-delete", &[Released, Complete], || Box::new(NeverFreedOnDelete::default())),
+    Mutant::new("dual-stack-half-leak", &[Atomic, Accounted], || Box::new(Calls(dual_stack_half_leak))).in_steps(2),
+    Mutant::new("never-freed-on-delete", &[Released, Complete], || Box::new(NeverFreedOnDelete::default())).in_steps(4),
 ];
 
 /// Calico (projectcalico/cni-plugin#908), spiderpool (#963), Cilium (PR #48816): the first address is kept when there is none

@@ -4,24 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poolproof_allocator::{Allocation, Resource};
 use poolproof_core::operation::{Answer, Kind, Operation, Request, Response, Text, Want};
-use poolproof_core::property::Property::{Accounted, Contained, Exclusive, Expiring, Idempotent, Owned, Scoped};
+use poolproof_core::property::Property::{
+    Accounted, Atomic, Contained, Exclusive, Expiring, Idempotent, Owned, Scoped,
+};
 
 use crate::base::{Base, any_one, granted, is_refused, meant};
 use crate::faulty::{Bug, Calls, Faulty, Mutant, Setting};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("release-ignores-owner", &[Owned], || Box::new(Calls(release_ignores_owner))),
-    Mutant::new("stale-del-frees-new-owner", &[Owned, Idempotent], || Box::new(StaleDelFreesNewOwner::default())),
-    Mutant::new("ifname-not-in-key", &[Owned, Scoped], || Box::new(Calls(ifname_not_in_key))),
-    Mutant::new("shared-then-delete-frees", &[Owned], || Box::new(SharedThenDeleteFrees::default())),
-    Mutant::new("stranger-messages-have-effects", &[Owned, Accounted], || {
+    Mutant::new("release-ignores-owner", &[Owned, Atomic, Idempotent], || Box::new(Calls(release_ignores_owner)))
+        .in_steps(3),
+    Mutant::new("stale-del-frees-new-owner", &[Owned, Idempotent], || Box::new(StaleDelFreesNewOwner::default()))
+        .in_steps(5),
+    Mutant::new("ifname-not-in-key", &[Owned, Scoped, Accounted], || Box::new(Calls(ifname_not_in_key))).in_steps(3),
+    Mutant::new("shared-then-delete-frees", &[Owned, Exclusive, Accounted], || {
+        Box::new(SharedThenDeleteFrees::default())
+    })
+    .in_steps(4),
+    Mutant::new("stranger-messages-have-effects", &[Owned, Atomic, Accounted], || {
         Box::new(StrangerMessagesHaveEffects::default())
-    }),
-    Mutant::new("renew-cache-acks-any-address", &[Owned], || Box::new(RenewCacheAcksAnyAddress::default())),
+    })
+    .in_steps(3),
+    Mutant::new("renew-cache-acks-any-address", &[Owned], || Box::new(RenewCacheAcksAnyAddress::default())).in_steps(4),
     Mutant::new("discover-downgrades-lease", &[Expiring, Accounted], || Box::new(Calls(discover_downgrades_lease)))
+        .in_steps(3)
         .set(Setting::SAME),
-    Mutant::new("scope-bleed", &[Scoped, Contained, Exclusive], || Box::new(Calls(scope_bleed))).set(Setting::SAME),
+    Mutant::new("scope-bleed", &[Scoped, Contained, Exclusive], || Box::new(Calls(scope_bleed)))
+        .in_steps(4)
+        .set(Setting::SAME),
 ];
 
 /// Who holds just what a call names, whoever asks.
@@ -162,11 +173,11 @@ impl Faulty for RenewCacheAcksAnyAddress {
             Operation::Allocate { owner, ttl_ms: Some(_), .. } if response.is_ok() => {
                 self.seen.insert(owner.clone());
             }
-            Operation::Renew { owner, ttl_ms, .. } if bug.is_on() && is_refused(&response, Kind::NotOwner) => {
-                if self.seen.contains(owner) {
-                    let now_ms = base.allocator().now_ms().unwrap_or(0);
-                    return Ok(Answer::Renewed { expires_ms: now_ms.saturating_add(*ttl_ms) });
-                }
+            Operation::Renew { owner, ttl_ms, .. }
+                if bug.is_on() && is_refused(&response, Kind::NotOwner) && self.seen.contains(owner) =>
+            {
+                let now_ms = base.allocator().now_ms().unwrap_or(0);
+                return Ok(Answer::Renewed { expires_ms: now_ms.saturating_add(*ttl_ms) });
             }
             _ => {}
         }

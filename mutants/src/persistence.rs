@@ -15,10 +15,12 @@ use crate::faulty::{Bug, Faulty, Mutant};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("leases-not-reloaded", &[Durable, Exclusive], || Box::new(LeasesNotReloaded::default())),
-    Mutant::new("grant-before-durable", &[Durable], || Box::new(GrantBeforeDurable::default())),
-    Mutant::new("serve-before-replay-done", &[Durable, Exclusive], || Box::new(ServeBeforeReplayDone::default())),
-    Mutant::new("shrunk-range-fatal-at-start", &[Durable, Expiring], || Box::new(ShrunkRangeFatalAtStart::default())),
+    Mutant::new("leases-not-reloaded", &[Durable, Exclusive], || Box::new(LeasesNotReloaded::default())).in_steps(4),
+    Mutant::new("grant-before-durable", &[Durable], || Box::new(GrantBeforeDurable::default())).in_steps(3),
+    Mutant::new("serve-before-replay-done", &[Durable, Exclusive], || Box::new(ServeBeforeReplayDone::default()))
+        .in_steps(4),
+    Mutant::new("shrunk-range-fatal-at-start", &[Durable, Expiring], || Box::new(ShrunkRangeFatalAtStart::default()))
+        .in_steps(5),
 ];
 
 /// Addresses that are held and taken for free.
@@ -153,6 +155,7 @@ impl Faulty for ShrunkRangeFatalAtStart {
                 }
             }
             (Operation::Advance { .. }, _) => {}
+            _ if base.in_transaction() => {}
             _ => {
                 let held = base.all_held().into_iter().filter(|one| one.expires_ms.is_some());
                 self.stored.extend(held.filter_map(|one| Some((one.pool, address(&one.resource)?))));

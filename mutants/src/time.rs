@@ -13,10 +13,13 @@ use crate::faulty::{Bug, Faulty, Mutant, Setting};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
-    Mutant::new("clock-jump", &[Expiring, Durable, Accounted], || Box::new(ClockJump)),
+    Mutant::new("clock-jump", &[Expiring, Durable, Accounted], || Box::new(ClockJump)).in_steps(4),
     Mutant::new("immediate-reuse-or-reoffer-declined", &[Unpredictable], || Box::new(ImmediateReuse::default()))
+        .in_steps(4)
         .set(Setting::RANDOM),
-    Mutant::new("unseeded-random", &[Unpredictable], || Box::new(UnseededRandom { state: 1 })).set(Setting::RANDOM),
+    Mutant::new("unseeded-random", &[Unpredictable], || Box::new(UnseededRandom { state: 1 }))
+        .in_steps(2)
+        .set(Setting::RANDOM),
 ];
 
 /// stratux (cyoung/stratux#325), miniupnp (#295): times of one start of the machine are compared with those of the next, whose

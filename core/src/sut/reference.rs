@@ -7,12 +7,12 @@ use poolproof_allocator::{
 };
 use smallvec::SmallVec;
 
-use crate::sut::Failure;
 use crate::address::Grant;
 use crate::contract::{Clock, Contract, Methods, Repeat as PromisedRepeat};
 use crate::operation::{
     Allocation, Answer, Kind, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
 };
+use crate::sut::Failure;
 
 /// How the reference allocator is set up: what of it the contract has a switch for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

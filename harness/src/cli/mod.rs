@@ -9,6 +9,7 @@ mod catalogue;
 mod mutants;
 mod progress;
 mod single;
+mod trial;
 
 use std::fs;
 use std::io::{self, Write};
@@ -133,12 +134,17 @@ fn probe(folder: &Path, option: &str) -> Result<()> {
 
 /// Publishes the report on a call into this process that does not come back.
 fn hang_reporter(common: &Common) -> HangReporter {
-    let common = common.clone();
-    HangReporter::new(move |report| {
-        if let Err(error) = publish(report, &common) {
+    let told = common.clone();
+    let reporter = HangReporter::new(move |report| {
+        if let Err(error) = publish(report, &told) {
             let _ = writeln!(io::stderr(), "poolproof: {error:#}");
         }
-    })
+    });
+    // What lives at a place of its own cannot be in two processes at once.
+    match common.sut.starts_with("sqlite") && common.sut.contains(':') {
+        true => reporter,
+        false => trial::trying(reporter, &common.sut),
+    }
 }
 
 /// Where a path leads through links, the last of which may point to a file that is not there yet.

@@ -6,10 +6,8 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use comfy_table::{CellAlignment, Table, presets};
@@ -17,13 +15,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::arguments::{Format, Mutants};
-use super::print;
+use super::{print, trial};
 use poolproof::interrupt;
 use poolproof::property::{Property, Verdict};
 use poolproof_mutants::{Mutant, WAITING, Waiting, find};
-
-/// How often a trial is asked whether it is over.
-const NAP: Duration = Duration::from_millis(2);
 
 /// What one trial came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,29 +138,18 @@ fn bar(length: usize) -> ProgressBar {
 
 /// Runs one trial in a process of its own.
 fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> Result<Trial> {
-    let program = std::env::current_exe().context("cannot tell which program this is")?;
     let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
     let sut = if arguments.mended { format!("mutant?bug=off:{}", mutant.id) } else { format!("mutant:{}", mutant.id) };
-    let mut child = Command::new(program)
+    let mut child = trial::this_program()?
         .args(["check", "--format", "json", "--sut", &sut])
         .args(["--runs", &arguments.budget.to_string(), "--seed", &seed.to_string()])
         .args([Path::new("--save"), folder])
-        .stdin(Stdio::null())
         .stdout(output.try_clone().context("cannot hand on a temporary file")?)
-        .stderr(Stdio::null())
         .spawn()
         .context("cannot start a trial")?;
-    let status = loop {
-        if let Some(status) = child.try_wait().context("cannot wait for a trial")? {
-            break status;
-        }
-        if interrupt::requested() {
-            child.kill().context("cannot end a trial")?;
-        }
-        thread::sleep(NAP);
-    };
-    let report = read(&mut output).with_context(|| format!("the trial ended without a report ({status})"))?;
-    trial(&report)
+    let status = trial::wait(&mut child, None)?;
+    let report = read(&mut output).with_context(|| format!("the trial ended without a report ({status:?})"))?;
+    judged(&report)
 }
 
 fn read(output: &mut File) -> Result<Value> {
@@ -175,7 +159,7 @@ fn read(output: &mut File) -> Result<Value> {
     Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
 }
 
-fn trial(report: &Value) -> Result<Trial> {
+fn judged(report: &Value) -> Result<Trial> {
     let Some(violation) = report["violations"].get(0) else { return Ok(Trial::Survived) };
     let caught = || {
         Some(Trial::Caught(Caught {

@@ -126,7 +126,7 @@ fn interrupted(mut report: Report) -> Report {
 /// Reports a call into this process that does not come back; `path` is the scenario's file.
 fn on_hang(common: &Common, path: Option<&Path>) -> OnHang {
     let (reporter, sut, path) = (hang_reporter(common), common.sut.clone(), path.map(Path::to_owned));
-    Box::new(move |hang| reporter.tell(&Report::of_hang(&sut, &hang, path.as_deref())))
+    Box::new(move |hang| reporter.tell(&Report::of_hang(&sut, &hang, 0, path.as_deref())))
 }
 
 /// Collects what happens, step by step.

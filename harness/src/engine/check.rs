@@ -155,15 +155,17 @@ pub(super) fn follow_up(
     })
 }
 
-/// What is done when a call into this process does not come back: the scenario is saved and
-/// reported as it is, because it cannot be run again here.
+/// What is done when a call into this process does not come back: the scenario is saved, made small in other processes where
+/// that can be, because it cannot be run again here, and saved again.
 pub(super) fn on_hang(options: &Options, reporter: &HangReporter) -> OnHang {
     let (options, reporter) = (options.clone(), reporter.clone());
     Box::new(move |hang| {
         let mut file = CounterexampleFile::new(&options.save, &options.sut, mix(options.seed, hang.scenarios));
         // Where it cannot be saved the report shows it all the same.
+        let _ = file.write(&hang.scenario, &hang.violation());
+        let (hang, tried) = reporter.shrink(hang);
         let saved = file.write(&hang.scenario, &hang.violation()).is_ok();
-        reporter.tell(&Report::of_hang(&options.sut, &hang, file.path().filter(|_| saved)));
+        reporter.tell(&Report::of_hang(&options.sut, &hang, tried, file.path().filter(|_| saved)));
     })
 }
 

@@ -22,8 +22,13 @@ pub mod watchdog;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crate::interrupt;
 use crate::report::{Report, human};
+use crate::scenario::Scenario;
+use crate::shrink::Shrinker;
+use watchdog::Hang;
 
 /// Somebody who is told how a campaign goes on.
 pub trait Progress {
@@ -46,19 +51,56 @@ pub trait Progress {
 
 /// Hands a last report to the user, from another thread; the process ends afterwards.
 #[derive(Clone)]
-pub struct HangReporter(Arc<dyn Fn(&Report) + Send + Sync>);
+pub struct HangReporter {
+    tell: Arc<dyn Fn(&Report) + Send + Sync>,
+    /// Whether a scenario hangs in another process, too: longer than this.
+    hangs: Option<Hangs>,
+}
+
+type Hangs = Arc<dyn Fn(&Scenario, Duration) -> bool + Send + Sync>;
 
 impl HangReporter {
     /// Reports go to this function.
     pub fn new(tell: impl Fn(&Report) + Send + Sync + 'static) -> HangReporter {
-        HangReporter(Arc::new(tell))
+        HangReporter { tell: Arc::new(tell), hangs: None }
+    }
+
+    /// The same where other processes can be started that tell whether a scenario lasts longer than a time; so it can be
+    /// made small, though this process is lost.
+    pub fn trying(self, hangs: impl Fn(&Scenario, Duration) -> bool + Send + Sync + 'static) -> HangReporter {
+        HangReporter { hangs: Some(Arc::new(hangs)), ..self }
     }
 
     /// Hands it over.
     pub fn tell(&self, report: &Report) {
-        (self.0)(report);
+        (self.tell)(report);
+    }
+
+    /// Makes the scenario of a hang small, where that can be tried; tells how many were tried.
+    pub(crate) fn shrink(&self, hang: Hang) -> (Hang, u64) {
+        let Some(hangs) = &self.hangs else { return (hang, 0) };
+        let (began, mut tried) = (Instant::now(), 0);
+        let wait = (hang.limit / HANG_HURRY).max(LEAST_HANG);
+        let mut shrinker = Shrinker::new(hang.scenario.clone());
+        while let Some(candidate) = shrinker.propose() {
+            if began.elapsed() >= LONGEST_HANG_SHRINKING || interrupt::requested() {
+                break;
+            }
+            tried += 1;
+            if hangs(&candidate, wait) {
+                shrinker.accept(candidate);
+            }
+        }
+        (Hang { scenario: shrinker.best().clone(), ..hang }, tried)
     }
 }
+
+/// While a hang is made small, what lasts longer than one part in so many of what a call may last is taken for it, but
+/// nothing shorter than this: a process must have started by then.
+const HANG_HURRY: u32 = 8;
+const LEAST_HANG: Duration = Duration::from_millis(300);
+/// How long that may take in all.
+const LONGEST_HANG_SHRINKING: Duration = Duration::from_secs(30);
 
 impl Default for HangReporter {
     /// Reports go to stderr, as text.

@@ -147,6 +147,6 @@ fn on_hang(name: &str, entries: &[Entry], reporter: HangReporter) -> OnHang {
     let (name, entries) = (name.to_owned(), entries.to_vec());
     Box::new(move |hang| {
         let entry = entries.iter().find(|entry| entry.scenario == hang.scenario);
-        reporter.tell(&Report::of_hang(&name, &hang, entry.map(|entry| &*entry.path)));
+        reporter.tell(&Report::of_hang(&name, &hang, 0, entry.map(|entry| &*entry.path)));
     })
 }

@@ -113,9 +113,10 @@ impl Report {
         report
     }
 
-    /// The report on a call into this process that has not come back, with the scenario's file.
-    pub fn of_hang(sut: &str, hang: &Hang, file: Option<&Path>) -> Report {
-        let minimal = unshrunk(hang.scenario.clone(), hang.violation());
+    /// The report on a call into this process that has not come back, after so many scenarios to make it small, with the
+    /// scenario's file.
+    pub fn of_hang(sut: &str, hang: &Hang, tried: u64, file: Option<&Path>) -> Report {
+        let minimal = Minimal { executions: tried, ..unshrunk(hang.scenario.clone(), hang.violation()) };
         let mut report = Report::new(sut, None);
         report.scenarios = hang.scenarios;
         report.add(Reported::new(minimal, hang.scenarios, file, sut));

@@ -93,11 +93,29 @@ pub(super) fn shrink_pool_and_drop(best: &Scenario, cursor: usize) -> Offer {
     if !(2..=FEW).contains(&count) {
         return Offer::End;
     }
-    let (place, dropped) = (cursor / count, cursor % count);
-    match plainer_places(best).nth(place) {
-        None => Offer::End,
-        Some((old, new)) => Offer::Candidate(moved_pool(best, old, new).without(|index| index == dropped)),
+    let (place, dropped, fills) = (cursor / (2 * count), cursor / 2 % count, cursor % 2 == 1);
+    let Some((old, new)) = plainer_places(best).nth(place) else { return Offer::End };
+    let mut candidate = moved_pool(best, old, new);
+    if fills && !with_blocks_of(&mut candidate, new.prefix_len()) {
+        return Offer::Nothing;
     }
+    Offer::Candidate(candidate.without(|index| index == dropped))
+}
+
+/// Asks for blocks as large as the pool, and for any address where a place in it was named; says whether there are any blocks.
+fn with_blocks_of(scenario: &mut Scenario, length: u8) -> bool {
+    let mut is_any = false;
+    for step in &mut scenario.steps {
+        let Step::Call(Operation::Allocate { requests, .. }) = step else { continue };
+        for want in requests.iter_mut().map(|request| &mut request.want) {
+            match want {
+                Want::Block(wanted) => (*wanted, is_any) = (length, true),
+                Want::Named(Operand::Nth(..)) => *want = Want::Any,
+                Want::Named(_) | Want::Any => {}
+            }
+        }
+    }
+    is_any
 }
 
 /// Moves a step to another place and leaves out one that this makes needless.
@@ -151,7 +169,7 @@ fn alterations(best: &Scenario) -> impl Iterator<Item = (usize, Step)> {
             }
             Step::Call(operation) => {
                 others.extend(merged(operation, &best.steps[index + 1..]).map(Step::Call));
-                others.extend(with_holes(operation).map(Step::Call));
+                others.extend(with_holes(operation).into_iter().map(Step::Call));
             }
             _ => {}
         }
@@ -188,25 +206,23 @@ fn merged<'a>(
     })
 }
 
-/// So many of the first addresses of a pool may become a hole.
+/// So many of the first addresses of a pool may become a hole, and by so many bits it may grow for that.
 const HOLES: u128 = 4;
+const GROWTH: u8 = 2;
 
-/// A new pool with one more exclusion: what is excluded need not be held.
-fn with_holes(operation: &Operation<Operand>) -> impl Iterator<Item = Operation<Operand>> {
-    let created = match operation {
-        Operation::CreatePool { pool, prefix, shape } => {
-            parse_prefix(prefix).map(|parsed| (pool.clone(), prefix.clone(), shape.clone(), parsed))
-        }
-        _ => None,
+/// A new pool with one more exclusion, and room instead: what is excluded need not be held.
+fn with_holes(operation: &Operation<Operand>) -> Vec<Operation<Operand>> {
+    let Operation::CreatePool { pool, prefix, shape } = operation else { return Vec::new() };
+    let Some(parsed) = parse_prefix(prefix) else { return Vec::new() };
+    let lengths = (0..GROWTH).filter_map(|bits| parsed.prefix_len().checked_sub(bits));
+    let wider = lengths.filter_map(|length| ipnet::IpNet::new(parsed.network(), length).ok()).map(|wide| wide.trunc());
+    let holed = |wide: ipnet::IpNet, place: u128| {
+        let hole = Family::of(wide.network()).address(Span::of_prefix(wide).first.saturating_add(place));
+        let mut shape = shape.clone();
+        shape.exclude.push(text(&hole.to_string()));
+        Operation::CreatePool { pool: pool.clone(), prefix: text(&wide.to_string()), shape }
     };
-    created.into_iter().flat_map(|(pool, prefix, shape, parsed)| {
-        (0..HOLES).map(move |place| {
-            let hole = Family::of(parsed.network()).address(Span::of_prefix(parsed).first.saturating_add(place));
-            let mut shape = shape.clone();
-            shape.exclude.push(text(&hole.to_string()));
-            Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape }
-        })
-    })
+    wider.flat_map(|wide| (0..HOLES).map(move |place| (wide, place))).map(|(wide, place)| holed(wide, place)).collect()
 }
 
 /// A release of what each step was granted in a pool.

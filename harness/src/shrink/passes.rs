@@ -67,10 +67,11 @@ pub(super) fn fold(best: &Scenario, cursor: usize) -> Offer {
 pub(super) fn filling(step: &Step) -> Option<(&Text, &Text, Option<u64>, u32)> {
     match step {
         Step::Fill { pool, owner, count, ttl_ms } => Some((pool, owner, *ttl_ms, *count)),
-        Step::Call(Operation::Allocate { owner, requests, ttl_ms }) => match requests.as_slice() {
-            [Request { pool, want: Want::Any }] => Some((pool, owner, *ttl_ms, 1)),
-            _ => None,
-        },
+        Step::Call(Operation::Allocate { owner, requests, ttl_ms }) => {
+            let pool = &requests.first()?.pool;
+            let is_any = |request: &Request<Operand>| request.pool == *pool && request.want == Want::Any;
+            requests.iter().all(is_any).then_some((pool, owner, *ttl_ms, requests.len() as u32))
+        }
         _ => None,
     }
 }
@@ -407,10 +408,10 @@ fn plainer_prefixes(old: IpNet) -> Vec<IpNet> {
         .collect()
 }
 
-/// The same scenario with every pool as large as prefixes mostly get, and nothing of it kept back.
+/// The same scenario with every pool so large that one choice tells, and nothing of it kept back.
 pub fn with_huge_pools(scenario: &Scenario) -> Scenario {
     let mut huge = scenario.clone();
-    let mut places = (0_u32..).map(|number| text(&format!("fd00:0:0:{number:x}::/64")));
+    let mut places = (0xfd00_u32..0xfe00).map(|number| text(&format!("{number:x}::/16")));
     for step in &mut huge.steps {
         match step {
             Step::Call(Operation::CreatePool { prefix, shape, .. }) => {

@@ -10,9 +10,10 @@ use crate::base::Base;
 use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("accounted-block-counts-as-one", &[Accounted], || Box::new(Calls(block_counts_as_one))),
-    Mutant::new("accounted-page-loses-one", &[Accounted], || Box::new(Calls(page_loses_one))),
-    Mutant::new("accounted-expired-count-on", &[Accounted, Expiring], || Box::new(ExpiredCountOn::default())),
+    Mutant::new("accounted-block-counts-as-one", &[Accounted], || Box::new(Calls(block_counts_as_one))).in_steps(2),
+    Mutant::new("accounted-page-loses-one", &[Accounted], || Box::new(Calls(page_loses_one))).in_steps(2),
+    Mutant::new("accounted-expired-count-on", &[Accounted, Expiring], || Box::new(ExpiredCountOn::default()))
+        .in_steps(3),
 ];
 
 /// Rows are counted, not addresses.

@@ -8,9 +8,12 @@ use crate::base::Base;
 use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("atomic-rollback-keeps-pools", &[Atomic, Accounted], || Box::new(RollbackKeepsPools::default())),
-    Mutant::new("atomic-refusal-keeps-named", &[Atomic, Accounted], || Box::new(Calls(refusal_keeps_named))),
-    Mutant::new("atomic-rollback-keeps-releases", &[Atomic, Accounted], || Box::new(RollbackKeepsReleases::default())),
+    Mutant::new("atomic-rollback-keeps-pools", &[Atomic, Accounted], || Box::new(RollbackKeepsPools::default()))
+        .in_steps(3),
+    Mutant::new("atomic-refusal-keeps-named", &[Atomic, Accounted], || Box::new(Calls(refusal_keeps_named)))
+        .in_steps(2),
+    Mutant::new("atomic-rollback-keeps-releases", &[Atomic, Accounted], || Box::new(RollbackKeepsReleases::default()))
+        .in_steps(5),
 ];
 
 /// Pools are created outside of the transaction.

@@ -9,9 +9,9 @@ use crate::base::Base;
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("bounded-usage-walks", &[Bounded], || Box::new(Calls(usage_walks))),
-    Mutant::new("bounded-creation-walks", &[Bounded], || Box::new(Calls(creation_walks))),
-    Mutant::new("bounded-block-walks", &[Bounded], || Box::new(Calls(block_walks))),
+    Mutant::new("bounded-usage-walks", &[Bounded], || Box::new(Calls(usage_walks))).in_steps(1),
+    Mutant::new("bounded-creation-walks", &[Bounded], || Box::new(Calls(creation_walks))).in_steps(1),
+    Mutant::new("bounded-block-walks", &[Bounded], || Box::new(Calls(block_walks))).in_steps(2),
 ];
 
 /// So many addresses are walked at most, so that a scenario ends some time.

@@ -9,9 +9,14 @@ use crate::base::{AnyOne, Base, is_refused, meant, refuse};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("canonical-other-spelling-not-held", &[Canonical], || Box::new(Calls(other_spelling_not_held))),
-    Mutant::new("canonical-mapped-accepted", &[Canonical, Contained, Classified], || Box::new(Calls(mapped_accepted))),
-    Mutant::new("canonical-zeros-accepted", &[Canonical, Contained, Classified], || Box::new(Calls(zeros_accepted))),
+    Mutant::new("canonical-other-spelling-not-held", &[Canonical, Classified], || {
+        Box::new(Calls(other_spelling_not_held))
+    })
+    .in_steps(3),
+    Mutant::new("canonical-mapped-accepted", &[Canonical, Contained, Classified], || Box::new(Calls(mapped_accepted)))
+        .in_steps(2),
+    Mutant::new("canonical-zeros-accepted", &[Canonical, Contained, Classified], || Box::new(Calls(zeros_accepted)))
+        .in_steps(2),
 ];
 
 /// What is to be released is looked for by its text.

@@ -7,9 +7,9 @@ use crate::base::{Base, refuse};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("classified-full-is-conflict", &[Classified], || Box::new(Calls(full_is_conflict))),
-    Mutant::new("classified-broad-catch", &[Classified], || Box::new(Calls(broad_catch))),
-    Mutant::new("classified-missing-is-in-use", &[Classified], || Box::new(Calls(missing_is_in_use))),
+    Mutant::new("classified-full-is-conflict", &[Classified], || Box::new(Calls(full_is_conflict))).in_steps(2),
+    Mutant::new("classified-broad-catch", &[Classified], || Box::new(Calls(broad_catch))).in_steps(1),
+    Mutant::new("classified-missing-is-in-use", &[Classified], || Box::new(Calls(missing_is_in_use))).in_steps(1),
 ];
 
 /// Refusals of a kind as those of another.

@@ -10,9 +10,9 @@ use crate::base::{Base, any_one, granted, is_refused, refuse};
 use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("complete-keeps-the-last-one", &[Complete], || Box::new(Calls(keeps_the_last_one))),
-    Mutant::new("complete-full-for-ever", &[Complete, Released], || Box::new(FullForEver::default())),
-    Mutant::new("complete-named-moves-the-start", &[Complete], || Box::new(NamedMovesTheStart::default())),
+    Mutant::new("complete-keeps-the-last-one", &[Complete], || Box::new(Calls(keeps_the_last_one))).in_steps(2),
+    Mutant::new("complete-full-for-ever", &[Complete, Released], || Box::new(FullForEver::default())).in_steps(4),
+    Mutant::new("complete-named-moves-the-start", &[Complete], || Box::new(NamedMovesTheStart::default())).in_steps(3),
 ];
 
 /// The last free address is compared with `<` where `<=` is meant.

@@ -12,9 +12,10 @@ use crate::base::{AnyOne, Base, any_one, is_refused};
 use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("contained-broadcast-when-full", &[Contained], || Box::new(Calls(broadcast_when_full))),
-    Mutant::new("contained-exclusions-until-restart", &[Contained], || Box::new(ExclusionsUntilRestart::default())),
-    Mutant::new("contained-block-over-gateway", &[Contained], || Box::new(Calls(block_over_gateway))),
+    Mutant::new("contained-broadcast-when-full", &[Contained], || Box::new(Calls(broadcast_when_full))).in_steps(2),
+    Mutant::new("contained-exclusions-until-restart", &[Contained], || Box::new(ExclusionsUntilRestart::default()))
+        .in_steps(3),
+    Mutant::new("contained-block-over-gateway", &[Contained], || Box::new(Calls(block_over_gateway))).in_steps(2),
 ];
 
 /// The last resort of a full pool is its last address.

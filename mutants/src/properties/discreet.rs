@@ -7,9 +7,9 @@ use crate::base::{Base, is_refused, meant};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("discreet-names-the-owner", &[Discreet], || Box::new(Calls(names_the_owner))),
-    Mutant::new("discreet-shows-the-statement", &[Discreet], || Box::new(Calls(shows_the_statement))),
-    Mutant::new("discreet-shows-the-file", &[Discreet], || Box::new(Calls(shows_the_file))),
+    Mutant::new("discreet-names-the-owner", &[Discreet], || Box::new(Calls(names_the_owner))).in_steps(3),
+    Mutant::new("discreet-shows-the-statement", &[Discreet], || Box::new(Calls(shows_the_statement))).in_steps(2),
+    Mutant::new("discreet-shows-the-file", &[Discreet], || Box::new(Calls(shows_the_file))).in_steps(2),
 ];
 
 /// The same refusal with another message.

@@ -11,11 +11,13 @@ use crate::base::{Base, meant};
 use crate::faulty::{Bug, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("durable-renewals-are-lost", &[Durable, Expiring, Accounted], || Box::new(RenewalsAreLost::default())),
+    Mutant::new("durable-renewals-are-lost", &[Durable, Expiring, Accounted], || Box::new(RenewalsAreLost::default()))
+        .in_steps(4),
     Mutant::new("durable-updates-lost-in-a-crash", &[Durable, Reconfigurable, Accounted], || {
         Box::new(UpdatesLostInACrash::default())
-    }),
-    Mutant::new("durable-clock-begins-anew", &[Durable, Expiring], || Box::new(ClockBeginsAnew::default())),
+    })
+    .in_steps(3),
+    Mutant::new("durable-clock-begins-anew", &[Durable, Expiring], || Box::new(ClockBeginsAnew::default())).in_steps(3),
 ];
 
 /// A renewal changes what is in memory.

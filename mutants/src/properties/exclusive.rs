@@ -9,9 +9,9 @@ use crate::base::{Base, address, any_one, is_refused, meant};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("exclusive-when-many-are-held", &[Exclusive], || Box::new(Calls(when_many_are_held))),
-    Mutant::new("exclusive-block-over-address", &[Exclusive], || Box::new(Calls(block_over_address))),
-    Mutant::new("exclusive-named-within-block", &[Exclusive], || Box::new(Calls(named_within_block))),
+    Mutant::new("exclusive-when-many-are-held", &[Exclusive], || Box::new(Calls(when_many_are_held))).in_steps(2),
+    Mutant::new("exclusive-block-over-address", &[Exclusive], || Box::new(Calls(block_over_address))).in_steps(3),
+    Mutant::new("exclusive-named-within-block", &[Exclusive], || Box::new(Calls(named_within_block))).in_steps(3),
 ];
 
 /// So many fill the bitmap that it should have grown.

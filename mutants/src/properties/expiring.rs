@@ -5,15 +5,15 @@ use std::net::IpAddr;
 
 use poolproof_allocator::Resource;
 use poolproof_core::operation::{Answer, Kind, Operation, Response, Text};
-use poolproof_core::property::Property::{Accounted, Classified, Expiring};
+use poolproof_core::property::Property::{Accounted, Expiring, Owned};
 
 use crate::base::{AnyOne, Base, address, is_refused, meant};
 use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("expiring-a-moment-late", &[Expiring, Accounted], || Box::new(AMomentLate::default())),
-    Mutant::new("expiring-renewal-adds", &[Expiring, Accounted], || Box::new(Calls(renewal_adds))),
-    Mutant::new("expiring-renewed-when-over", &[Expiring, Classified], || Box::new(RenewedWhenOver::default())),
+    Mutant::new("expiring-a-moment-late", &[Expiring, Accounted], || Box::new(AMomentLate::default())).in_steps(3),
+    Mutant::new("expiring-renewal-adds", &[Expiring, Accounted], || Box::new(Calls(renewal_adds))).in_steps(3),
+    Mutant::new("expiring-renewed-when-over", &[Expiring, Owned], || Box::new(RenewedWhenOver::default())).in_steps(4),
 ];
 
 /// A lease is held while now is its end, too. Here the last millisecond up to an end passes with the next step of time.
@@ -67,7 +67,7 @@ impl Faulty for RenewedWhenOver {
     fn call(&mut self, base: &mut Base, operation: &Operation, bug: Bug) -> Response {
         let response = base.call(operation);
         match operation {
-            Operation::Allocate { .. } => {
+            Operation::Allocate { .. } if !base.in_transaction() => {
                 let leases = base.all_held().into_iter().filter(|one| one.expires_ms.is_some());
                 self.leases.extend(leases.filter_map(|one| Some((one.pool, address(&one.resource)?, one.owner))));
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use poolproof_core::operation::{Answer, Kind, Operation, Response, Text};
-use poolproof_core::property::Property::{Classified, Idempotent};
+use poolproof_core::property::Property::{Idempotent, Owned, Reconfigurable};
 
 use super::released;
 use crate::base::{Base, any_one, is_refused};
@@ -12,9 +12,11 @@ use crate::faulty::{Bug, Faulty, Mutant, Setting};
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant::new("idempotent-third-time-another", &[Idempotent], || Box::new(ThirdTimeAnother::default()))
+        .in_steps(4)
         .set(Setting::SAME),
-    Mutant::new("idempotent-released-twice", &[Idempotent, Classified], || Box::new(ReleasedTwice::default())),
-    Mutant::new("idempotent-deleted-twice", &[Idempotent, Classified], || Box::new(DeletedTwice::default())),
+    Mutant::new("idempotent-released-twice", &[Idempotent, Owned], || Box::new(ReleasedTwice::default())).in_steps(4),
+    Mutant::new("idempotent-deleted-twice", &[Idempotent, Reconfigurable], || Box::new(DeletedTwice::default()))
+        .in_steps(3),
 ];
 
 /// What an owner has is remembered for two calls.

@@ -7,9 +7,9 @@ use crate::base::{Base, is_refused, meant};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("inert-patterns", &[Inert, Owned, Accounted], || Box::new(Calls(patterns))),
-    Mutant::new("inert-trimmed", &[Inert, Owned], || Box::new(Calls(trimmed))),
-    Mutant::new("inert-escaped-twice", &[Inert, Accounted], || Box::new(Calls(escaped_twice))),
+    Mutant::new("inert-patterns", &[Inert, Owned, Accounted], || Box::new(Calls(patterns))).in_steps(3),
+    Mutant::new("inert-trimmed", &[Inert, Owned], || Box::new(Calls(trimmed))).in_steps(3),
+    Mutant::new("inert-escaped-twice", &[Inert, Accounted], || Box::new(Calls(escaped_twice))).in_steps(2),
 ];
 
 /// Owners are looked for with LIKE.

@@ -2,15 +2,16 @@
 
 use poolproof_allocator::Allocation;
 use poolproof_core::operation::{Answer, Kind, Operation, Response};
-use poolproof_core::property::Property::{Inert, Owned, Scoped};
+use poolproof_core::property::Property::{Accounted, Inert, Owned, Scoped};
 
 use crate::base::{Base, is_refused, meant};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("owned-anyone-may-renew", &[Owned], || Box::new(Calls(anyone_may_renew))),
-    Mutant::new("owned-case-folded", &[Owned, Inert], || Box::new(Calls(case_folded))),
-    Mutant::new("owned-name-as-prefix", &[Owned, Inert, Scoped], || Box::new(Calls(name_as_prefix))),
+    Mutant::new("owned-anyone-may-renew", &[Owned], || Box::new(Calls(anyone_may_renew))).in_steps(3),
+    Mutant::new("owned-case-folded", &[Owned, Inert], || Box::new(Calls(case_folded))).in_steps(3),
+    Mutant::new("owned-name-as-prefix", &[Owned, Inert, Scoped, Accounted], || Box::new(Calls(name_as_prefix)))
+        .in_steps(3),
 ];
 
 /// What a call on one allocation is about, whoever holds it.

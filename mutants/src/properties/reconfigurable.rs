@@ -11,13 +11,16 @@ use crate::faulty::{Bug, Calls, Faulty, Mutant};
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant::new("reconfigurable-exclusions-come-back", &[Reconfigurable, Accounted, Complete], || {
         Box::new(ExclusionsComeBack::default())
-    }),
+    })
+    .in_steps(3),
     Mutant::new("reconfigurable-update-drops-the-last", &[Reconfigurable, Accounted], || {
         Box::new(Calls(update_drops_the_last))
-    }),
+    })
+    .in_steps(3),
     Mutant::new("reconfigurable-shrinks-over-held", &[Reconfigurable, Accounted], || {
         Box::new(Calls(shrinks_over_held))
-    }),
+    })
+    .in_steps(3),
 ];
 
 /// The exclusions of a pool outlive it, and belong to the next one of its name.

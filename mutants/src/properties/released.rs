@@ -9,9 +9,12 @@ use crate::base::{Base, address, meant};
 use crate::faulty::{Bug, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("released-block-keeps-its-first", &[Released, Complete], || Box::new(BlockKeepsItsFirst::default())),
-    Mutant::new("released-each-eighth-is-lost", &[Released, Complete], || Box::new(EachEighthIsLost::default())),
-    Mutant::new("released-but-not-by-expiry", &[Released, Expiring, Complete], || Box::new(NotByExpiry::default())),
+    Mutant::new("released-block-keeps-its-first", &[Released, Complete], || Box::new(BlockKeepsItsFirst::default()))
+        .in_steps(4),
+    Mutant::new("released-each-eighth-is-lost", &[Released, Complete], || Box::new(EachEighthIsLost::default()))
+        .in_steps(4),
+    Mutant::new("released-but-not-by-expiry", &[Released, Expiring, Complete], || Box::new(NotByExpiry::default()))
+        .in_steps(4),
 ];
 
 /// The first address of a block stands for the block, and stays when the rest goes.

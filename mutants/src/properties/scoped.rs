@@ -2,15 +2,16 @@
 
 use poolproof_core::address::{Family, number};
 use poolproof_core::operation::{Allocation, Answer, Kind, Operation, Request, Response, Want};
-use poolproof_core::property::Property::{Accounted, Classified, Idempotent, Inert, Scoped};
+use poolproof_core::property::Property::{Accounted, Complete, Inert, Scoped};
 
 use crate::base::{Base, meant, refuse, span};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("scoped-name-as-prefix", &[Scoped, Accounted, Inert], || Box::new(Calls(name_as_prefix))),
-    Mutant::new("scoped-usage-of-both-families", &[Scoped, Accounted], || Box::new(Calls(usage_of_both_families))),
-    Mutant::new("scoped-offset-as-key", &[Scoped, Classified, Idempotent], || Box::new(Calls(offset_as_key))),
+    Mutant::new("scoped-name-as-prefix", &[Scoped, Accounted, Inert], || Box::new(Calls(name_as_prefix))).in_steps(4),
+    Mutant::new("scoped-usage-of-both-families", &[Scoped, Accounted], || Box::new(Calls(usage_of_both_families)))
+        .in_steps(3),
+    Mutant::new("scoped-offset-as-key", &[Scoped, Complete], || Box::new(Calls(offset_as_key))).in_steps(4),
 ];
 
 /// The rows of a pool are those whose pool begins so.

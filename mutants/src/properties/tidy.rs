@@ -7,13 +7,16 @@ use crate::base::{Base, is_refused};
 use crate::faulty::{Bug, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("tidy-refusals-keep-a-file", &[Tidy], || Box::new(Leaky::new(|_, response| response.is_err()))),
+    Mutant::new("tidy-refusals-keep-a-file", &[Tidy], || Box::new(Leaky::new(|_, response| response.is_err())))
+        .in_steps(4),
     Mutant::new("tidy-full-pools-keep-a-file", &[Tidy], || {
         Box::new(Leaky::new(|_, response| is_refused(response, Kind::Exhausted)))
-    }),
+    })
+    .in_steps(6),
     Mutant::new("tidy-bad-releases-keep-a-file", &[Tidy], || {
         Box::new(Leaky::new(|operation, response| matches!(operation, Operation::Release { .. }) && response.is_err()))
-    }),
+    })
+    .in_steps(6),
 ];
 
 /// Leaves a file open after some calls.

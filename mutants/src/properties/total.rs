@@ -8,9 +8,9 @@ use crate::base::{Base, granted};
 use crate::faulty::{Bug, Calls, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("total-top-of-the-space", &[Total], || Box::new(Calls(top_of_the_space))),
-    Mutant::new("total-time-in-32-bits", &[Total], || Box::new(Calls(time_in_32_bits))),
-    Mutant::new("total-cut-within-a-character", &[Total], || Box::new(Calls(cut_within_a_character))),
+    Mutant::new("total-top-of-the-space", &[Total], || Box::new(Calls(top_of_the_space))).in_steps(2),
+    Mutant::new("total-time-in-32-bits", &[Total], || Box::new(Calls(time_in_32_bits))).in_steps(2),
+    Mutant::new("total-cut-within-a-character", &[Total], || Box::new(Calls(cut_within_a_character))).in_steps(1),
 ];
 
 /// The address behind the one that was granted is worked out, and there may be none.

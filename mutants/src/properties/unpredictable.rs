@@ -8,9 +8,13 @@ use crate::base::{AnyOne, Base, any_one, granted};
 use crate::faulty::{Bug, Calls, Faulty, Mutant, Setting};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::new("unpredictable-lowest", &[Unpredictable], || Box::new(Calls(lowest))).set(Setting::RANDOM),
-    Mutant::new("unpredictable-few-bits", &[Unpredictable], || Box::new(Calls(few_bits))).set(Setting::RANDOM),
-    Mutant::new("unpredictable-strides", &[Unpredictable], || Box::new(Strides::default())).set(Setting::RANDOM),
+    Mutant::new("unpredictable-lowest", &[Unpredictable], || Box::new(Calls(lowest))).in_steps(2).set(Setting::RANDOM),
+    Mutant::new("unpredictable-few-bits", &[Unpredictable], || Box::new(Calls(few_bits)))
+        .in_steps(2)
+        .set(Setting::RANDOM),
+    Mutant::new("unpredictable-strides", &[Unpredictable], || Box::new(Strides::default()))
+        .in_steps(2)
+        .set(Setting::RANDOM),
 ];
 
 /// The lowest free address at or above one, or else the lowest.
