@@ -340,6 +340,9 @@ fn a_seed_gives_the_same_run_twice() {
         let run = |seed| {
             let mut report = home.poolproof(&[&arguments[..], &[seed]].concat()).json().unwrap();
             report["seconds"] = Value::Null;
+            for violation in report["violations"].as_array_mut().unwrap() {
+                violation["seconds"] = Value::Null;
+            }
             report
         };
         assert_eq!(run("77"), run("0x4d"));
