@@ -1,7 +1,7 @@
 //! One call on the system under test, and its answer.
 //!
 //! [`Operation`] is generic over how an address is written: scenarios hold
-//! [`Operand`](crate::scenario::Operand)s such as "what step 4 was granted", the system is given
+//! operands such as "what step 4 was granted", the system is given
 //! [`Written`] addresses. Both have the same shape, so it is declared once and resolved with
 //! [`Operation::resolve`].
 

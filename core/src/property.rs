@@ -164,7 +164,7 @@ impl Property {
     }
 
     /// Which engines check it, or `None` where none does yet. Some look only at certain systems:
-    /// [`unchecked`](crate::engine::examine::unchecked).
+    /// `unchecked` of the engines.
     pub fn checked_by(self) -> Option<&'static str> {
         match self {
             Property::Linearizable => None,
