@@ -16,6 +16,7 @@ pub mod minimise;
 mod panics;
 pub mod replay;
 pub mod run;
+pub mod session;
 mod stopwatch;
 mod trace;
 pub mod watchdog;

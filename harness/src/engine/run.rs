@@ -18,7 +18,7 @@ use super::panics;
 use super::stopwatch::Stopwatch;
 use super::trace::{self, Trace};
 use super::watchdog::{OnHang, Watchdog};
-use crate::address::{Family, parse_prefix};
+use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
 use crate::interrupt;
 use crate::model::Model;
@@ -119,7 +119,7 @@ pub struct Runner {
 }
 
 /// Why a run ended early.
-enum Stop {
+pub(super) enum Stop {
     Found(Violation),
     Failed(Failure),
 }
@@ -190,34 +190,40 @@ impl Runner {
 
     /// Runs a scenario from the empty state. The error is the harness's or the user's own; whatever
     /// the system does wrong is a finding.
+    ///
+    /// Who cannot say all steps before the first is answered takes a [`Session`](super::session::Session).
     pub fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario, watch: &mut dyn Watch) -> Result<Run, Failure> {
         self.runs += 1;
         if let Some(watchdog) = &self.watchdog {
             let shared = self.shared.take().filter(|shared| std::ptr::eq(&raw const **shared, scenario));
             watchdog.begin(shared.unwrap_or_else(|| Arc::new(scenario.clone())));
         }
-        self.model.reset();
-        self.traces.clear();
-        self.traces.resize_with(scenario.steps.len(), Trace::default);
-        let mut pass = Pass {
-            runner: self,
-            sut,
-            watch,
-            stopwatch: Stopwatch::start(),
-            at: 0,
-            run: Run::default(),
-            leak: Leak::default(),
-        };
+        self.begin();
+        self.traces.reserve(scenario.steps.len());
+        let mut standing = Standing::start();
+        let mut pass = Pass { runner: self, sut, watch, standing: &mut standing };
         let finding = match pass.whole(scenario) {
             Ok(()) => None,
             Err(Stop::Failed(failure)) => return Err(failure),
-            Err(Stop::Found(violation)) => Some(Finding { step: pass.at, violation }),
+            Err(Stop::Found(violation)) => Some(Finding { step: pass.standing.at, violation }),
         };
-        if !pass.runner.is_timing {
-            pass.run.time_in_calls = pass.stopwatch.elapsed();
-            pass.run.longest_call = pass.run.time_in_calls;
+        let mut run = standing.run;
+        if !self.is_timing {
+            run.time_in_calls = standing.stopwatch.elapsed();
+            run.longest_call = run.time_in_calls;
         }
-        Ok(Run { finding, ..pass.run })
+        Ok(Run { finding, ..run })
+    }
+
+    /// What the last step was granted.
+    pub(super) fn granted(&self) -> &[Grant] {
+        self.traces.last().map_or(&[], Trace::grants)
+    }
+
+    /// Forgets the scenario before.
+    fn begin(&mut self) {
+        self.model.reset();
+        self.traces.clear();
     }
 
     /// Says that the next scenario is this one, so that the watchdog need not copy it.
@@ -235,14 +241,26 @@ impl Runner {
 }
 
 /// One pass over a scenario.
-struct Pass<'a> {
-    runner: &'a mut Runner,
-    sut: &'a mut dyn Sut,
-    watch: &'a mut dyn Watch,
+pub(super) struct Pass<'a> {
+    pub(super) runner: &'a mut Runner,
+    pub(super) sut: &'a mut dyn Sut,
+    pub(super) watch: &'a mut dyn Watch,
+    pub(super) standing: &'a mut Standing,
+}
+
+/// How far a pass has come.
+pub(super) struct Standing {
     stopwatch: Stopwatch,
-    at: usize,
+    /// Index of the step under way.
+    pub(super) at: usize,
     run: Run,
     leak: Leak,
+}
+
+impl Standing {
+    pub(super) fn start() -> Standing {
+        Standing { stopwatch: Stopwatch::start(), at: 0, run: Run::default(), leak: Leak::default() }
+    }
 }
 
 /// Files left open by refused calls, where the system's can be counted.
@@ -259,18 +277,35 @@ const LEAK_STREAK: u32 = 4;
 
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        guarded(&self.runner.watchdog, || self.sut.reset())??;
-        for (index, step) in scenario.steps.iter().enumerate() {
-            self.at = index;
-            if self.runner.model.is_uncertain() {
-                self.skip("what an earlier step left behind is not known");
-            } else if self.is_out_of_time() {
-                self.skip("the scenario has lasted long enough");
-            } else {
-                self.step(step)?;
-            }
+        self.start()?;
+        for step in &scenario.steps {
+            self.next(step)?;
         }
-        self.at = scenario.steps.len();
+        self.end(scenario)
+    }
+
+    pub(super) fn start(&mut self) -> Result<(), Stop> {
+        Ok(guarded(&self.runner.watchdog, || self.sut.reset())??)
+    }
+
+    /// The next step; after a violation nothing comes any more.
+    pub(super) fn next(&mut self, step: &Step) -> Result<(), Stop> {
+        self.standing.at = self.runner.traces.len();
+        self.runner.traces.push(Trace::default());
+        if self.runner.model.is_uncertain() {
+            self.skip("what an earlier step left behind is not known");
+            return Ok(());
+        }
+        if self.is_out_of_time() {
+            self.skip("the scenario has lasted long enough");
+            return Ok(());
+        }
+        self.step(step)
+    }
+
+    /// After the last step.
+    pub(super) fn end(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        self.standing.at = scenario.steps.len();
         self.audit(scenario)?;
         guarded(&self.runner.watchdog, || self.sut.finish())??;
         self.audit_reset(scenario)
@@ -289,12 +324,12 @@ impl Pass<'_> {
     }
 
     fn is_out_of_time(&self) -> bool {
-        self.runner.limit.is_some_and(|limit| self.stopwatch.elapsed() >= limit)
+        self.runner.limit.is_some_and(|limit| self.standing.stopwatch.elapsed() >= limit)
     }
 
     fn skip(&mut self, why: &str) {
-        self.run.skipped += 1;
-        self.watch.noted(self.at, why);
+        self.standing.run.skipped += 1;
+        self.watch.noted(self.standing.at, why);
     }
 
     fn symbolic(&mut self, operation: &Operation<Operand>) -> Result<(), Stop> {
@@ -350,7 +385,7 @@ impl Pass<'_> {
     /// Sends a call, judges it, and keeps what later steps may refer to.
     fn call_and_keep(&mut self, call: Operation) -> Result<(), Stop> {
         let response = self.call(&call)?;
-        let trace = &mut self.runner.traces[self.at];
+        let trace = &mut self.runner.traces[self.standing.at];
         trace.sent = Some(call);
         if let Ok(answer) = response {
             trace.keep(answer);
@@ -365,7 +400,7 @@ impl Pass<'_> {
             return Err(Failure::Interrupted.into());
         }
         let is_wall = self.contract_clock() == Clock::Wall;
-        let sent_ms = if is_wall { self.stopwatch.elapsed_ms() } else { 0 };
+        let sent_ms = if is_wall { self.standing.stopwatch.elapsed_ms() } else { 0 };
         let mut response = self.timed_call(call)?;
         for _ in 0..BUSY_TRIES {
             if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || interrupt::requested() {
@@ -377,15 +412,21 @@ impl Pass<'_> {
         if is_wall {
             self.observe_wall_clock(sent_ms);
         }
-        self.run.operations += 1;
+        self.standing.run.operations += 1;
         let chooses = self.chooses(call);
         let judged = self.runner.model.judge(call, &response);
         let (allowed, violation) = (self.runner.model.allowed(), judged.as_ref().err());
-        self.watch.answered(&Judged { step: self.at, operation: call, response: &response, allowed, violation });
+        self.watch.answered(&Judged {
+            step: self.standing.at,
+            operation: call,
+            response: &response,
+            allowed,
+            violation,
+        });
         judged?;
         match &response {
             Ok(answer) => {
-                self.run.accepted += 1;
+                self.standing.run.accepted += 1;
                 if chooses {
                     self.note_choices(call, answer);
                 }
@@ -396,10 +437,10 @@ impl Pass<'_> {
     }
 
     fn observe_wall_clock(&mut self, sent_ms: u64) {
-        if self.stopwatch.is_disturbed() {
+        if self.standing.stopwatch.is_disturbed() {
             self.runner.model.lose_track();
         }
-        self.runner.model.observe_wall_clock(sent_ms, self.stopwatch.elapsed_ms());
+        self.runner.model.observe_wall_clock(sent_ms, self.standing.stopwatch.elapsed_ms());
     }
 
     fn timed_call(&mut self, call: &Operation) -> Result<Response, Stop> {
@@ -409,8 +450,8 @@ impl Pass<'_> {
         let started = Instant::now();
         let response = guarded(&self.runner.watchdog, || self.sut.call(call));
         let time = started.elapsed();
-        self.run.time_in_calls += time;
-        self.run.longest_call = self.run.longest_call.max(time);
+        self.standing.run.time_in_calls += time;
+        self.standing.run.longest_call = self.standing.run.longest_call.max(time);
         Ok(response??)
     }
 
@@ -432,16 +473,20 @@ impl Pass<'_> {
             let Some(pool) = self.runner.model.pool(&request.pool) else { continue };
             // The model has recorded the grant already: it was free until then.
             let free = pool.layout.capacity.minus(pool.allocated()).saturated().saturating_add(1);
-            self.run.choices.note(*grant, pool.layout.count_below(grant.span().first), free, pool.len());
+            self.standing.run.choices.note(*grant, pool.layout.count_below(grant.span().first), free, pool.len());
         }
     }
 
     /// Refused calls must leave no more files open than there were.
     fn watch_open_files(&mut self, call: &Operation) -> Result<(), Stop> {
         let Some(open) = self.sut.open_files() else { return Ok(()) };
-        self.leak.streak = if open > self.leak.open && self.leak.open > 0 { self.leak.streak + 1 } else { 0 };
-        self.leak.open = open;
-        if self.leak.streak < LEAK_STREAK {
+        self.standing.leak.streak = if open > self.standing.leak.open && self.standing.leak.open > 0 {
+            self.standing.leak.streak + 1
+        } else {
+            0
+        };
+        self.standing.leak.open = open;
+        if self.standing.leak.streak < LEAK_STREAK {
             return Ok(());
         }
         let message =
@@ -451,7 +496,7 @@ impl Pass<'_> {
 
     fn advance_to(&mut self, lease: GrantRef, offset_ms: i64) -> Result<(), Stop> {
         let is_wall = self.contract_clock() == Clock::Wall;
-        let now_ms = if is_wall { self.stopwatch.elapsed_ms() } else { self.runner.model.now_ms() };
+        let now_ms = if is_wall { self.standing.stopwatch.elapsed_ms() } else { self.runner.model.now_ms() };
         let expiry = self.runner.traces.get(lease.step as usize).and_then(|trace| trace.expires_ms);
         let target = expiry.and_then(|told| self.runner.model.instant_of(told, offset_ms));
         match target.and_then(|target| target.checked_sub(now_ms)) {
@@ -472,7 +517,7 @@ impl Pass<'_> {
             sleep(until.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
         }
         self.runner.model.let_time_pass();
-        self.watch.noted(self.at, "real time passes");
+        self.watch.noted(self.standing.at, "real time passes");
         Ok(())
     }
 
@@ -487,7 +532,7 @@ impl Pass<'_> {
             let requests = smallvec![Request { pool: pool.clone(), want: Want::Any }];
             let call = Operation::Allocate { owner, requests, ttl_ms };
             match self.call(&call)? {
-                Ok(answer) => self.runner.traces[self.at].keep(answer),
+                Ok(answer) => self.runner.traces[self.standing.at].keep(answer),
                 Err(_) => break,
             }
             if self.is_out_of_time() {
@@ -537,13 +582,13 @@ impl Pass<'_> {
         }
         guarded(&self.runner.watchdog, || if crashed { self.sut.crash() } else { self.sut.restart() })??;
         self.runner.model.restarted(crashed);
-        self.watch.noted(self.at, if crashed { "crashed and started again" } else { "restarted" });
+        self.watch.noted(self.standing.at, if crashed { "crashed and started again" } else { "restarted" });
         Ok(())
     }
 
     /// A last look at the whole state, where the system can show it: at the pools that there are, and at those that there
     /// once were, or never should have been.
-    fn audit(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+    pub(super) fn audit(&mut self, scenario: &Scenario) -> Result<(), Stop> {
         let contract = self.runner.model.contract();
         if self.runner.model.is_uncertain() {
             return Ok(());

@@ -16,6 +16,10 @@ pub(super) struct Trace {
 }
 
 impl Trace {
+    pub(super) fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
     /// Keeps what later steps may refer to.
     pub(super) fn keep(&mut self, answer: Answer) {
         match answer {
