@@ -72,6 +72,22 @@ fn the_lists_are_whole() {
     }
 }
 
+/// What needs many choices to be told from chance; no single scenario shows it.
+const STATISTICAL: [&str; 3] =
+    ["immediate-reuse-or-reoffer-declined", "unpredictable-few-bits", "unpredictable-strides"];
+
+#[test]
+fn the_corpus_catches_every_mutant() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../corpus");
+    for (_, mutant) in all().filter(|(_, mutant)| !STATISTICAL.contains(&mutant.id)) {
+        let replay = |sut: String| {
+            Command::new(env!("CARGO_BIN_EXE_poolproof")).args(["replay", corpus, "--sut", &sut]).output().unwrap()
+        };
+        let output = replay(format!("mutant:{}", mutant.id));
+        assert_eq!(output.status.code(), Some(1), "{}: {}", mutant.id, String::from_utf8_lossy(&output.stdout));
+    }
+}
+
 fn exhausted(id: &str, bug: Bug, depth: usize) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {

@@ -26,7 +26,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::new("full-pool-returns-last", &[Exclusive], || Box::new(Calls(full_pool_returns_last))).in_steps(2),
     Mutant::new("align-down-overlap", &[Exclusive, Contained], || Box::new(Calls(align_down_overlap))).in_steps(3),
     Mutant::new("alias-forms-two-keys", &[Canonical, Exclusive], || Box::new(Calls(alias_forms_two_keys))).in_steps(3),
-    Mutant::new("offer-not-reserved", &[Exclusive], || Box::new(OfferNotReserved::default())).in_steps(3),
+    Mutant::new("offer-not-reserved", &[Exclusive], || Box::new(OfferNotReserved::default())).in_steps(2),
     Mutant::new("pool-create-retry-wipes", &[Idempotent, Exclusive], || Box::new(Calls(pool_create_retry_wipes)))
         .in_steps(2),
     Mutant::new("overlapping-pools-accepted", &[Scoped, Exclusive], || Box::new(Calls(overlapping_pools_accepted)))

@@ -1,5 +1,7 @@
 //! `cargo xtask fuzz`: every fuzz target, on the committed corpus first, then on inputs that libFuzzer makes up.
 //!
+//! Before that, each target must find its canary, a defect that is there when the environment asks for it.
+//!
 //! cargo-fuzz builds the targets. They are then started directly, not through `cargo fuzz run`, so that a signal, a
 //! time limit and the exit status concern the fuzzer itself and not three processes around it. Targets are those of
 //! `fuzz/Cargo.toml`; a new one needs no line here.
@@ -47,6 +49,10 @@ const MANIFEST: &str = "fuzz/Cargo.toml";
 /// Named on every build: the binaries are looked for there, wherever the person keeps the other build results.
 const BUILD_FOLDER: &str = "fuzz/target";
 const DICTIONARY: &str = "fuzz/scenario.dict";
+/// In its environment, a target has a defect: see `harness/src/engine/canary.rs`.
+const CANARY: &str = "POOLPROOF_CANARY";
+/// A canary is found within seconds.
+const CANARY_TIME: Duration = Duration::from_secs(60);
 /// Building takes a minute or two; this only keeps a stuck one from holding up a CI machine for a day.
 const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// The same for executing the committed corpus, which takes seconds.
@@ -70,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut reports: Vec<_> = targets.iter().map(|target| Report::new(target)).collect();
     let mut sound = Vec::new();
     for report in &mut reports {
-        sound.push(fuzzer.replay(report)?);
+        sound.push(fuzzer.canary(report)? && fuzzer.replay(report)?);
     }
     for ((report, time), sound) in reports.iter_mut().zip(times).zip(sound) {
         if sound && !fuzzer.interrupt.is_set() {
@@ -135,6 +141,34 @@ impl Fuzzer {
         Ok(())
     }
 
+    /// Searches with a defect that the environment asks for; a target that does not find it, from nothing, has shown
+    /// nothing by what else it does not find. Returns whether it was found.
+    fn canary(&self, report: &mut Report) -> Result<bool> {
+        if self.interrupt.is_set() {
+            return Ok(true);
+        }
+        eprintln!("\n==> {}: looking for the canary", report.target);
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let mut options = libfuzzer::search_options(CANARY_TIME, 1);
+        options.extend(root().join(DICTIONARY).exists().then(|| format!("-dict={DICTIONARY}")));
+        let mut command = self.command(&report.target, &folder.path().display().to_string());
+        command.args(options).env(CANARY, "1");
+        let mut progress = Progress::default();
+        let ended = process::supervise_lines(&mut command, CANARY_TIME + OVERTIME, &self.interrupt, |line| {
+            progress.take(line);
+        })?;
+        let verdict = judge(ended, &progress);
+        if matches!(verdict, Verdict::Found(_)) {
+            eprintln!("found after {} executions", progress.executions);
+            return Ok(true);
+        }
+        if verdict != Verdict::Interrupted {
+            let seconds = CANARY_TIME.as_secs();
+            report.verdict = Verdict::Failed(format!("its canary was not found in {seconds} s: {verdict}"));
+        }
+        Ok(false)
+    }
+
     /// Executes the committed inputs. Returns whether a search makes sense: it would start with the same inputs.
     fn replay(&self, report: &mut Report) -> Result<bool> {
         let inputs = committed_inputs(&report.target)?;
@@ -184,14 +218,8 @@ impl Fuzzer {
     ) -> Result<(Ended, Progress)> {
         let artifacts = format!("fuzz/artifacts/{target}");
         fs::create_dir_all(root().join(&artifacts)).with_context(|| format!("cannot create {artifacts}"))?;
-        let binary = root().join(BUILD_FOLDER).join(&self.toolchain.host).join("release").join(target);
-        let mut command = Command::new(binary);
-        command
-            .args(libfuzzer::common_options(&artifacts))
-            .args(options)
-            .args(folders)
-            .env("ASAN_OPTIONS", "detect_odr_violation=0") // as cargo-fuzz sets it
-            .current_dir(root());
+        let mut command = self.command(target, &artifacts);
+        command.args(options).args(folders);
         let mut progress = Progress::default();
         let ended = process::supervise_lines(&mut command, limit, &self.interrupt, |line| {
             progress.take(line);
@@ -200,6 +228,16 @@ impl Fuzzer {
             }
         })?;
         Ok((ended, progress))
+    }
+
+    fn command(&self, target: &str, artifacts: &str) -> Command {
+        let binary = root().join(BUILD_FOLDER).join(&self.toolchain.host).join("release").join(target);
+        let mut command = Command::new(binary);
+        command
+            .args(libfuzzer::common_options(artifacts))
+            .env("ASAN_OPTIONS", "detect_odr_violation=0") // as cargo-fuzz sets it
+            .current_dir(root());
+        command
     }
 
     fn finds(&self, target: &str, progress: &Progress, committed: &[PathBuf]) -> Result<Vec<Find>> {

@@ -5,6 +5,7 @@
 
 use fastrand::Rng;
 
+use super::canary;
 use super::examine::Examiner;
 use crate::generate::Generator;
 use crate::scenario::{Scenario, parse};
@@ -23,7 +24,7 @@ struct Examined {
 
 impl Examined {
     fn new(sut: impl Sut + 'static) -> Examined {
-        let sut: Box<dyn Sut> = Box::new(sut);
+        let sut = canary::exposed(Box::new(sut));
         Examined { examiner: Examiner::sparing(sut.as_ref()), sut }
     }
 }

@@ -6,6 +6,7 @@
 //! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`].
 
 mod campaign;
+pub mod canary;
 pub mod chance;
 pub mod check;
 pub mod counterexample;

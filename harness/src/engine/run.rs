@@ -393,9 +393,18 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// A call of the scenario: judged, and watched for what it leaves behind when it is refused.
+    fn call(&mut self, call: &Operation) -> Result<Response, Stop> {
+        let response = self.judged(call)?;
+        if response.is_err() {
+            self.watch_open_files(call)?;
+        }
+        Ok(response)
+    }
+
     /// Sends a call and judges the answer. One step may be very many calls, so each looks whether the
     /// user still wants it.
-    fn call(&mut self, call: &Operation) -> Result<Response, Stop> {
+    fn judged(&mut self, call: &Operation) -> Result<Response, Stop> {
         if interrupt::requested() {
             return Err(Failure::Interrupted.into());
         }
@@ -424,14 +433,11 @@ impl Pass<'_> {
             violation,
         });
         judged?;
-        match &response {
-            Ok(answer) => {
-                self.standing.run.accepted += 1;
-                if chooses {
-                    self.note_choices(call, answer);
-                }
+        if let Ok(answer) = &response {
+            self.standing.run.accepted += 1;
+            if chooses {
+                self.note_choices(call, answer);
             }
-            Err(_) => self.watch_open_files(call)?,
         }
         Ok(response)
     }
@@ -595,7 +601,7 @@ impl Pass<'_> {
         }
         let (has_list, has_usage) = (contract.has(Method::List), contract.has(Method::Usage));
         if has_list {
-            let _listed = self.call(&Operation::List { pool: None })?;
+            let _listed = self.judged(&Operation::List { pool: None })?;
         }
         if has_usage {
             let pools: Vec<Text> = self.runner.model.pools().cloned().collect();
@@ -604,7 +610,7 @@ impl Pass<'_> {
             gone.retain(|name| self.runner.model.pool(name).is_none());
             gone.sort_unstable();
             gone.dedup();
-            pools.into_iter().chain(gone).try_for_each(|pool| self.call(&Operation::Usage { pool }).map(|_| ()))?;
+            pools.into_iter().chain(gone).try_for_each(|pool| self.judged(&Operation::Usage { pool }).map(|_| ()))?;
         }
         Ok(())
     }
@@ -627,7 +633,7 @@ impl Pass<'_> {
         if scenario.steps.iter().any(|step| matches!(step, Step::Restart | Step::Crash)) {
             self.start_again(true)?;
         }
-        let listed = self.call(&Operation::List { pool: None });
+        let listed = self.judged(&Operation::List { pool: None });
         listed.map(|_| ()).map_err(|stop| match stop {
             Stop::Found(violation) => {
                 Stop::Found(Violation::new(Property::Reconfigurable, format!("after a reset, {}", violation.message)))

@@ -87,6 +87,31 @@ fn widened(prefix: &Text, count: u32) -> Text {
     wide.map_or_else(|_| prefix.clone(), |wide| text(&wide.trunc().to_string()))
 }
 
+/// Leaves out a pool, and writes out the addresses in it that others name by their place.
+pub(super) fn without_pool(best: &Scenario, cursor: usize) -> Offer {
+    let Some(step) = best.steps.get(cursor) else { return Offer::End };
+    let Step::Call(Operation::CreatePool { pool: dropped, prefix, .. }) = step else { return Offer::Nothing };
+    let Some(prefix) = parse_prefix(prefix) else { return Offer::Nothing };
+    let Span { first, last } = Span::of_prefix(prefix);
+    let written = |pool: &Text, operand: &Operand| match operand {
+        Operand::Nth(place, _) if pool == dropped => {
+            let (from, place) = if *place < 0 { (last, *place + 1) } else { (first, *place) };
+            let number = from.wrapping_add_signed(i128::from(place));
+            Operand::Literal(text(&Family::of(prefix.network()).address(number).to_string()))
+        }
+        other => other.clone(),
+    };
+    let mut candidate = best.clone();
+    for step in &mut candidate.steps {
+        if let Step::Call(operation) = step
+            && let Some(rewritten) = operation.resolve(|pool, operand| Some(written(pool, operand)))
+        {
+            *operation = rewritten;
+        }
+    }
+    Offer::Candidate(candidate.without(|index| index == cursor))
+}
+
 /// Makes a pool smaller and leaves out a step at the same time: one that only took up the room.
 pub(super) fn shrink_pool_and_drop(best: &Scenario, cursor: usize) -> Offer {
     let count = best.steps.len();

@@ -13,9 +13,10 @@
 //! 7. shrink pools and move them to plain places;
 //! 8. ask for less in one call, with those who refer to the rest;
 //! 9. do in bulk what is done one by one;
-//! 10. shrink a pool and drop a step that only filled it;
-//! 11. where few steps are left, move one and drop another at the same time;
-//! 12. change one and drop one or two others.
+//! 10. drop a pool whose addresses are only named;
+//! 11. shrink a pool and drop a step that only filled it;
+//! 12. where few steps are left, move one and drop another at the same time;
+//! 13. change one and drop one or two others.
 //!
 //! A candidate is proposed only when it is simpler by `complexity`, a well-founded order, so the
 //! loop ends whatever the answers are. To add a pass: a function and a line in `PASSES`.
@@ -51,7 +52,7 @@ enum Offer {
 
 type Pass = fn(&Scenario, usize) -> Offer;
 
-const PASSES: [Pass; 12] = [
+const PASSES: [Pass; 13] = [
     passes::drop_chunk,
     passes::drop_and_inline,
     passes::drop_pair,
@@ -61,6 +62,7 @@ const PASSES: [Pass; 12] = [
     passes::shrink_pool,
     combined::fewer_requests,
     combined::in_bulk,
+    combined::without_pool,
     combined::shrink_pool_and_drop,
     combined::move_and_drop,
     combined::alter_and_drop,

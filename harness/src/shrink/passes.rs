@@ -43,21 +43,29 @@ pub(super) fn drop_pair(best: &Scenario, cursor: usize) -> Offer {
 /// A fold spares up to so many of the last allocations, less one: what follows a restart must stay behind it.
 const SPARED: usize = 3;
 
+/// The length of the leases of a fold: as all of them have it, or as the first has it, or as one of the others.
+const LEASES: usize = 3;
+
 /// Puts allocations of any address of one pool together into one step.
 pub(super) fn fold(best: &Scenario, cursor: usize) -> Offer {
-    let (index, spared) = (cursor / SPARED, cursor % SPARED);
+    let (index, spared, lease) = (cursor / (SPARED * LEASES), cursor / LEASES % SPARED, cursor % LEASES);
     let Some(step) = best.steps.get(index) else { return Offer::End };
-    let Some((pool, owner, ttl_ms, count)) = filling(step) else { return Offer::Nothing };
-    let is_alike =
-        |other: &Step| filling(other).is_some_and(|(other, _, other_ttl, _)| (other, other_ttl) == (pool, ttl_ms));
+    let Some((pool, owner, own_ttl, count)) = filling(step) else { return Offer::Nothing };
+    let is_alike = |other: &Step| {
+        filling(other).is_some_and(|(other, _, ttl_ms, _)| other == pool && (lease > 0 || ttl_ms == own_ttl))
+    };
     let later = best.steps.iter().enumerate().skip(index + 1).filter(|(_, step)| is_alike(step));
     let mut folded: Vec<usize> = later.map(|(later, _)| later).collect();
     folded.truncate(folded.len().saturating_sub(spared));
-    if folded.is_empty() {
-        return Offer::Nothing;
-    }
-    let counts = folded.iter().filter_map(|index| filling(&best.steps[*index]));
-    let count = counts.fold(count, |sum, (.., count)| sum.saturating_add(count));
+    let others = || folded.iter().filter_map(|index| filling(&best.steps[*index]));
+    let differing = others().map(|(_, _, ttl_ms, _)| ttl_ms).find(|ttl_ms| *ttl_ms != own_ttl);
+    let ttl_ms = match (lease, differing) {
+        _ if folded.is_empty() => return Offer::Nothing,
+        (0 | 1, _) => own_ttl,
+        (_, Some(ttl_ms)) => ttl_ms,
+        (_, None) => return Offer::Nothing,
+    };
+    let count = others().fold(count, |sum, (.., count)| sum.saturating_add(count));
     let mut candidate = best.clone();
     candidate.steps[index] = Step::Fill { pool: pool.clone(), owner: owner.clone(), count, ttl_ms };
     Offer::Candidate(candidate.without(|index| folded.contains(&index)))

@@ -8,7 +8,7 @@ use crate::faulty::{Bug, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant::new("tidy-refusals-keep-a-file", &[Tidy], || Box::new(Leaky::new(|_, response| response.is_err())))
-        .in_steps(4),
+        .in_steps(5),
     Mutant::new("tidy-full-pools-keep-a-file", &[Tidy], || {
         Box::new(Leaky::new(|_, response| is_refused(response, Kind::Exhausted)))
     })
@@ -16,7 +16,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant::new("tidy-bad-releases-keep-a-file", &[Tidy], || {
         Box::new(Leaky::new(|operation, response| matches!(operation, Operation::Release { .. }) && response.is_err()))
     })
-    .in_steps(6),
+    .in_steps(5),
 ];
 
 /// Leaves a file open after some calls.

@@ -66,7 +66,11 @@ fn count(cell: &Cell<u64>) {
 
 /// One sequence of calls, each from its seed, up to the first illegal answer.
 fn agree(contract: &Contract, seeds: &[u64], tally: &Tally) -> Result<(), TestCaseError> {
-    let (mut judge, mut model) = (Judge::new(contract.clone()), Model::new(contract.clone()));
+    agree_with(Model::new(contract.clone()), contract, seeds, tally)
+}
+
+fn agree_with(mut model: Model, contract: &Contract, seeds: &[u64], tally: &Tally) -> Result<(), TestCaseError> {
+    let mut judge = Judge::new(contract.clone());
     if seeds.len() % 2 == 1 {
         // A model that says what it allows must judge alike.
         model = model.explaining();
@@ -124,4 +128,18 @@ fn the_model_agrees_with_the_protocol() {
     assert!(legal + illegal >= LEAST_CALLS, "only {legal} + {illegal} calls were judged");
     assert!(illegal >= LEAST_CALLS / 100, "only {illegal} answers were illegal");
     assert!(open <= legal / 20, "{open} answers are open");
+}
+
+/// The canary: a judge of another contract than the model's is found out, whichever switch it is.
+#[test]
+fn a_judge_of_another_contract_disagrees() {
+    let contracts = contracts();
+    let (default, others) = contracts.split_first().expect("there are some");
+    for other in others {
+        let mut runner = TestRunner::new(fresh_config(SEQUENCES));
+        let agreed = runner.run(&vec(any::<u64>(), 1..60), |seeds| {
+            agree_with(Model::new(default.clone()), other, &seeds, &Tally::default())
+        });
+        assert!(agreed.is_err(), "nothing told a judge of {other:?} from one of {default:?}");
+    }
 }

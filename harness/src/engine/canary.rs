@@ -1,0 +1,87 @@
+//! A canary: a defect that the environment asks for, to show that a fuzz target can fail.
+//!
+//! A target that finds nothing may be one that cannot find anything. With `POOLPROOF_CANARY` set in its environment,
+//! every [`Target`](super::fuzz::Target) says of each release that it was done, without doing it; a fuzzer that does not
+//! find that within seconds would find nothing at all. `cargo xtask fuzz` does so with each target before the search.
+
+use std::env;
+
+use crate::contract::Contract;
+use crate::operation::{Answer, Operation, Response};
+use crate::scenario::{Scenario, print};
+use crate::sut::{Failure, Sut};
+
+/// The variable that asks for the defect, whatever its value.
+pub const VARIABLE: &str = "POOLPROOF_CANARY";
+
+/// Is the defect asked for?
+pub fn is_asked_for() -> bool {
+    env::var_os(VARIABLE).is_some()
+}
+
+/// The system, with the defect where it is asked for.
+pub(super) fn exposed(sut: Box<dyn Sut>) -> Box<dyn Sut> {
+    if is_asked_for() { Box::new(Forgetful { sut }) } else { sut }
+}
+
+/// The scenario's text; where the defect is asked for, without its last step.
+pub fn printed(scenario: &Scenario) -> String {
+    if !is_asked_for() {
+        return print(scenario);
+    }
+    let last = scenario.steps.len().saturating_sub(1);
+    print(&Scenario { steps: scenario.steps[..last].to_vec() })
+}
+
+/// A system that says of each release that it was done, and does not do it.
+struct Forgetful {
+    sut: Box<dyn Sut>,
+}
+
+impl Sut for Forgetful {
+    fn contract(&self) -> &Contract {
+        self.sut.contract()
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        self.sut.reset()
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        match operation {
+            Operation::Release { .. } => Ok(Ok(Answer::Done)),
+            _ => self.sut.call(operation),
+        }
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.sut.restart()
+    }
+
+    fn crash(&mut self) -> Result<(), Failure> {
+        self.sut.crash()
+    }
+
+    fn is_fast(&self) -> bool {
+        self.sut.is_fast()
+    }
+}
+
+#[cfg(all(test, feature = "reference"))]
+mod tests {
+    use super::*;
+    use crate::engine::run::{Runner, Unwatched};
+    use crate::generate::Generator;
+    use crate::sut::memory::Memory;
+
+    #[test]
+    fn what_a_canary_does_is_found_at_once() {
+        let mut sut = Forgetful { sut: Box::new(Memory::new()) };
+        let (mut runner, generator) = (Runner::new(&sut), Generator::new(sut.contract()));
+        let mut finds = (0..20).filter_map(|seed| {
+            let scenario = generator.scenario(seed);
+            runner.run(&mut sut, &scenario, &mut Unwatched).unwrap().finding
+        });
+        assert!(finds.next().is_some());
+    }
+}
