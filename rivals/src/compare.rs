@@ -156,7 +156,9 @@ impl Bench {
             command.args(arguments).arg(format!("-artifact_prefix={}/", folder.display()));
             command
         };
-        output(&mut command(&[format!("-runs={}", self.budget), format!("-seed={seed}")]), folder)?;
+        // Without it, inputs would stay tiny for all of the budget.
+        let options = [format!("-runs={}", self.budget), format!("-seed={seed}"), "-len_control=0".to_owned()];
+        output(&mut command(&options), folder)?;
         let Some(found) = read(&file)? else {
             return Ok(Outcome { executions: u64::from(self.budget), ..Outcome::default() });
         };
