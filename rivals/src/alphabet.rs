@@ -4,6 +4,9 @@
 //! huge ones, plain owners and odd ones, addresses that were granted or stand at an end of a prefix, in every spelling.
 //! An [`Op`] does not depend on what a system answers; [`Writer`] turns one after the other into steps.
 
+// hegel's derive writes a function with a parameter for each variant.
+#![allow(clippy::too_many_arguments)]
+
 use arbitrary::Arbitrary;
 use bolero_generator::TypeGenerator;
 use hegel::DefaultGenerator;
@@ -281,6 +284,7 @@ pub enum OddSpelling {
     Zone,
     Space,
     Cidr,
+    LineFeed,
 }
 
 /// Addresses of no pool, blocks, and what is no address.
@@ -653,6 +657,7 @@ impl Spelled {
             Spelled::Odd(OddSpelling::Zone) => Spelling::Zone,
             Spelled::Odd(OddSpelling::Space) => Spelling::Space,
             Spelled::Odd(OddSpelling::Cidr) => Spelling::Cidr,
+            Spelled::Odd(OddSpelling::LineFeed) => Spelling::LineFeed,
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::alphabet::{
 use crate::trial::Trial;
 
 pub fn run(trial: &'static Trial, seed: u64, budget: u32) {
-    let config = Config { cases: budget, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases: budget, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
     let tests = (any::<PoolSpec>(), option::of(any::<PoolSpec>()), vec(op(), 1..100))
         .prop_map(|(first, second, ops)| Test { first, second, ops });
     // Whether it failed stands in the trial.

@@ -135,8 +135,11 @@ fn summary(scores: &[Score<'_>], rows: &[Row]) -> String {
             });
             compared.filter(|found| *found == order).count()
         };
-        let (longer, equal, shorter) =
-            (lengths(std::cmp::Ordering::Greater), lengths(std::cmp::Ordering::Equal), lengths(std::cmp::Ordering::Less));
+        let (longer, equal, shorter) = (
+            lengths(std::cmp::Ordering::Greater),
+            lengths(std::cmp::Ordering::Equal),
+            lengths(std::cmp::Ordering::Less),
+        );
         let all: usize = trials.iter().map(|trials| trials.found()).sum();
         let count: usize = trials.iter().map(|trials| trials.rows.len()).sum();
         let _ = writeln!(
@@ -154,7 +157,9 @@ fn summary(scores: &[Score<'_>], rows: &[Row]) -> String {
 /// One line a mutant: executions and steps of each tool.
 fn table(scores: &[Score<'_>]) -> String {
     let Some(first) = scores.first() else { return String::new() };
-    let mut text = String::from("Executions to the first failure, and steps of the shrunk one; medians. A number in brackets: so many trials found nothing.\n\n| mutant |");
+    let mut text = String::from(
+        "Executions to the first failure, and steps of the shrunk one; medians. A number in brackets: so many trials found nothing.\n\n| mutant |",
+    );
     for trials in &first.trials {
         let _ = write!(text, " {} |", trials.tool.title());
     }

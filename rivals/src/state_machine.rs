@@ -13,9 +13,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
 
-use crate::alphabet::{
-    Address, Count, Earlier, HostBits, Net, Op, Owner, Pool, PoolSpec, Shape, Side, Time, Writer,
-};
+use crate::alphabet::{Address, Count, Earlier, HostBits, Net, Op, Owner, Pool, PoolSpec, Shape, Side, Time, Writer};
 use crate::proptest_vec::op;
 use crate::trial::Trial;
 

@@ -7,6 +7,7 @@ mod bench;
 mod fuzz;
 mod libfuzzer;
 mod process;
+mod rivals;
 mod summary;
 mod test;
 mod toolchain;
@@ -36,6 +37,7 @@ enum Task {
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
     Bench(bench::Arguments),
+    Rivals(rivals::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Rivals(arguments) => rivals::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -37,14 +37,24 @@ const NEXTEST: &Step = &Step { name: "tests", command: "cargo nextest run --work
 const PLAIN_TESTS: &Step =
     &Step { name: "tests", command: "cargo test --workspace --all-features --lib --bins --tests --examples" };
 
-/// The fuzz crate is outside the workspace and is formatted and linted by itself; `cargo xtask fuzz` runs it.
+/// The crates `fuzz` and `rivals` are outside the workspace and are formatted and linted by themselves; `cargo xtask fuzz` and
+/// `cargo xtask rivals` run them.
 const BEFORE_TESTS: &[Step] = &[
     Step { name: "format", command: "cargo fmt --all --check" },
     Step { name: "format of fuzz/", command: "cargo fmt --manifest-path fuzz/Cargo.toml --check" },
+    Step { name: "format of rivals/", command: "cargo fmt --manifest-path rivals/Cargo.toml --check" },
     Step { name: "lints", command: "cargo clippy --workspace --all-targets --all-features -- -D warnings" },
     Step { name: "lints of fuzz/", command: "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings" },
+    Step {
+        name: "lints of rivals/",
+        command: "cargo clippy --manifest-path rivals/Cargo.toml --target-dir target/rivals --locked --all-targets -- -D warnings",
+    },
 ];
 const AFTER_TESTS: &[Step] = &[
+    Step {
+        name: "tests of rivals/",
+        command: "cargo test --manifest-path rivals/Cargo.toml --target-dir target/rivals --locked",
+    },
     Step { name: "documentation", command: "cargo doc --workspace --all-features --no-deps" },
     Step { name: "doc tests", command: "cargo test --workspace --all-features --doc" },
     Step { name: "corpus on memory", command: "cargo run --release -p poolproof -- replay corpus --sut memory" },

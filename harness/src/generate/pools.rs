@@ -4,10 +4,10 @@
 use fastrand::Rng;
 
 use super::{chance, names, pick};
-use crate::address::{Family, MAPPED, Span};
+use crate::address::{Family, Grant, MAPPED, Span, parse_address};
 use crate::contract::Contract;
 use crate::operation::{PoolShape, Text};
-use crate::scenario::text;
+use crate::scenario::{Spelling, spell, text};
 
 /// A pool as drawn: what the steps need to know about it.
 #[derive(Clone, Debug)]
@@ -55,7 +55,10 @@ fn one(contract: &Contract, name: Text, rng: &mut Rng) -> DrawnPool {
     let host_bits = family.bits() - length;
     let last = if host_bits >= 128 { u128::MAX } else { first | ((1 << host_bits) - 1) };
     let prefix = Span { first, last };
-    let prefix_text = text(&format!("{}/{length}", family.address(first)));
+    let mut prefix_text = text(&format!("{}/{length}", family.address(first)));
+    if is_spelled_oddly(family, rng) {
+        prefix_text = in_other_spelling(&prefix_text, rng);
+    }
     let shape = shape(contract, family, prefix, rng);
     DrawnPool { name, family, prefix, prefix_text, shape }
 }
@@ -113,7 +116,28 @@ pub(super) fn shape(contract: &Contract, family: Family, prefix: Span, rng: &mut
         }
     });
     let exclude = exclude.collect();
-    PoolShape { ranges: drawn.into_iter().map(shown).collect(), gateway, exclude }
+    let mut shape = PoolShape { ranges: drawn.into_iter().map(shown).collect(), gateway, exclude };
+    if is_spelled_oddly(family, rng) {
+        let PoolShape { ranges, gateway, exclude } = &mut shape;
+        let ends = ranges.iter_mut().flat_map(|(first, last)| [first, last]);
+        ends.chain(gateway).chain(exclude).for_each(|text| *text = in_other_spelling(text, rng));
+    }
+    shape
+}
+
+/// Only addresses of IPv6 have other spellings.
+fn is_spelled_oddly(family: Family, rng: &mut Rng) -> bool {
+    family == Family::V6 && chance(1, rng)
+}
+
+/// Spellings that mean the same.
+const SAME: [Spelling; 4] = [Spelling::Upper, Spelling::Full, Spelling::Zeros, Spelling::Dotted];
+
+/// An address, prefix or range with its first address in another spelling.
+fn in_other_spelling(usual: &Text, rng: &mut Rng) -> Text {
+    let (first, rest) = usual.split_at(usual.find(['/', '-']).unwrap_or(usual.len()));
+    let Some(address) = parse_address(first) else { return usual.clone() };
+    text(&format!("{}{rest}", spell(Grant::Address(address), *pick(&SAME, rng))))
 }
 
 /// A number in the prefix, near one of its ends.

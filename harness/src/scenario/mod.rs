@@ -116,11 +116,13 @@ pub enum Spelling {
     Space,
     /// As a prefix of full length: `10.0.0.5/32`. No address.
     Cidr,
+    /// With a line feed behind it. Malformed.
+    LineFeed,
 }
 
 impl Spelling {
     /// Every spelling.
-    pub const ALL: [Spelling; 10] = [
+    pub const ALL: [Spelling; 11] = [
         Spelling::Plain,
         Spelling::Upper,
         Spelling::Full,
@@ -131,6 +133,7 @@ impl Spelling {
         Spelling::Zone,
         Spelling::Space,
         Spelling::Cidr,
+        Spelling::LineFeed,
     ];
 
     /// Its name in scenario texts.
@@ -146,6 +149,7 @@ impl Spelling {
             Spelling::Zone => "zone",
             Spelling::Space => "space",
             Spelling::Cidr => "cidr",
+            Spelling::LineFeed => "linefeed",
         }
     }
 }

@@ -11,6 +11,7 @@ pub fn spell(grant: Grant, spelling: Spelling) -> Written {
     let odd = match (grant, spelling) {
         (_, Spelling::Plain) => None,
         (_, Spelling::Space) => Some(format!(" {grant}")),
+        (_, Spelling::LineFeed) => Some(format!("{grant}\n")),
         (Grant::Block(_), _) => None,
         (Grant::Address(address), _) => spell_address(address, spelling),
     };
@@ -61,7 +62,7 @@ mod tests {
     #[test]
     fn malformed_spellings_mean_nothing() {
         let grant = Grant::parse("10.0.0.5").unwrap();
-        for spelling in [Spelling::Octal, Spelling::Zone, Spelling::Space] {
+        for spelling in [Spelling::Octal, Spelling::Zone, Spelling::Space, Spelling::LineFeed] {
             assert_eq!(spell(grant, spelling).meaning(), None, "{spelling:?}");
         }
         assert_ne!(spell(grant, Spelling::Mapped).meaning(), Some(grant), "another family");

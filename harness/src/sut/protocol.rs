@@ -11,7 +11,7 @@ use super::surrogates;
 use crate::address::{Count, Grant};
 use crate::contract::Contract;
 use crate::operation::{
-    Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Response, Text, Want, numbered,
+    Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Request, Response, Text, Want, numbered,
 };
 use crate::property::{Property, Violation};
 
@@ -66,21 +66,14 @@ pub fn encode(id: u64, operation: &Operation, absent: Absent) -> Vec<u8> {
         Operation::UpdatePool { pool, shape } => Value::Object(shape_fields(pool, shape, absent)),
         Operation::DeletePool { pool } | Operation::Usage { pool } => json!({ "pool": **pool }),
         Operation::Allocate { owner, requests, ttl_ms } => {
-            let requests = requests.iter().map(|request| match &request.want {
-                Want::Any => json!({ "pool": *request.pool }),
-                Want::Named(address) => json!({ "pool": *request.pool, "address": address.to_string() }),
-                Want::Block(length) => json!({ "pool": *request.pool, "prefix_len": length }),
-            });
-            let requests: Vec<Value> = requests.collect();
-            match ttl_ms {
-                Some(ttl_ms) => json!({ "owner": **owner, "requests": requests, "ttl_ms": ttl_ms }),
-                None => json!({ "owner": **owner, "requests": requests }),
-            }
+            let requests: Vec<Value> = requests.iter().map(|request| request_fields(request, absent)).collect();
+            let named = [("owner", json!(**owner)), ("requests", json!(requests)), ("ttl_ms", json!(ttl_ms))];
+            fields(named, absent)
         }
-        Operation::Release { pool, address, owner: Some(owner) } => {
-            json!({ "pool": **pool, "address": address.to_string(), "owner": **owner })
+        Operation::Release { pool, address, owner } => {
+            let owner = json!(owner.as_deref());
+            fields([("pool", json!(**pool)), ("address", json!(address.to_string())), ("owner", owner)], absent)
         }
-        Operation::Release { pool, address, owner: None } => json!({ "pool": **pool, "address": address.to_string() }),
         Operation::ReleaseOwner { owner } => json!({ "owner": **owner }),
         Operation::Renew { pool, address, owner, ttl_ms } => {
             json!({ "pool": **pool, "address": address.to_string(), "owner": **owner, "ttl_ms": ttl_ms })
@@ -92,6 +85,22 @@ pub fn encode(id: u64, operation: &Operation, absent: Absent) -> Vec<u8> {
         Operation::Begin | Operation::Commit | Operation::Rollback => json!({}),
     };
     request(id, operation.method().name(), params)
+}
+
+fn request_fields(request: &Request, absent: Absent) -> Value {
+    let (address, length) = match &request.want {
+        Want::Any => (None, None),
+        Want::Named(address) => (Some(address.to_string()), None),
+        Want::Block(length) => (None, Some(*length)),
+    };
+    let pool = json!(*request.pool);
+    fields([("pool", pool), ("address", json!(address)), ("prefix_len", json!(length))], absent)
+}
+
+/// An object of these fields; those that are `null` are there or not.
+fn fields<const COUNT: usize>(fields: [(&str, Value); COUNT], absent: Absent) -> Value {
+    let sent = fields.into_iter().filter(|(_, value)| absent == Absent::WrittenOut || !value.is_null());
+    Value::Object(sent.map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn shape_fields(pool: &Text, shape: &PoolShape, absent: Absent) -> Map<String, Value> {
@@ -374,7 +383,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::operation::{Request, Written};
+    use smallvec::smallvec;
+
+    use crate::operation::Written;
     use crate::scenario::text;
 
     fn allocate(wants: &[Want]) -> Operation {
@@ -435,6 +446,24 @@ mod tests {
         let written_out = json!({"pool":"p0","ranges":[],"gateway":null,"exclude":[]});
         assert_eq!(params(Absent::WrittenOut), written_out);
         assert_eq!(params(Absent::LeftOut), json!({"pool":"p0"}));
+    }
+
+    #[test]
+    fn absent_parts_of_a_call_can_be_written_out() {
+        let params = |operation: &Operation, absent| {
+            let line = encode(7, operation, absent);
+            serde_json::from_slice::<Value>(&line).unwrap()["params"].clone()
+        };
+        let requests = smallvec![Request { pool: text("p0"), want: Want::Any }];
+        let allocate = Operation::Allocate { owner: text("a"), requests, ttl_ms: None };
+        let bare = json!({"owner":"a","requests":[{"pool":"p0"}]});
+        assert_eq!(params(&allocate, Absent::LeftOut), bare);
+        let whole = json!({"owner":"a","requests":[{"pool":"p0","address":null,"prefix_len":null}],"ttl_ms":null});
+        assert_eq!(params(&allocate, Absent::WrittenOut), whole);
+        let address = Written::Odd(text("x"));
+        let release = Operation::Release { pool: text("p0"), address, owner: None };
+        assert_eq!(params(&release, Absent::LeftOut), json!({"pool":"p0","address":"x"}));
+        assert_eq!(params(&release, Absent::WrittenOut), json!({"pool":"p0","address":"x","owner":null}));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use poolproof_allocator::Resource;
 use poolproof_core::address::{Grant, parse_address};
-use poolproof_core::operation::{Kind, Operation, Request, Response, Want, Written};
-use poolproof_core::property::Property::{Canonical, Classified, Contained};
+use poolproof_core::operation::{Kind, Operation, PoolShape, Request, Response, Text, Want, Written};
+use poolproof_core::property::Property::{Accounted, Canonical, Classified, Contained};
 
 use crate::base::{AnyOne, Base, is_refused, meant, refuse};
 use crate::faulty::{Bug, Calls, Mutant};
@@ -17,6 +17,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
         .in_steps(2),
     Mutant::new("canonical-zeros-accepted", &[Canonical, Contained, Classified], || Box::new(Calls(zeros_accepted)))
         .in_steps(2),
+    Mutant::new("canonical-line-feed-accepted", &[Canonical, Contained, Classified], || {
+        Box::new(Calls(line_feed_accepted))
+    })
+    .in_steps(2),
+    Mutant::new("canonical-exclusion-as-text", &[Canonical, Contained, Accounted], || {
+        Box::new(Calls(exclusion_as_text))
+    })
+    .in_steps(1),
+    Mutant::new("canonical-gateway-as-text", &[Canonical, Contained, Accounted], || Box::new(Calls(gateway_as_text)))
+        .in_steps(1),
 ];
 
 /// What is to be released is looked for by its text.
@@ -71,4 +81,47 @@ fn zeros_accepted(base: &mut Base, operation: &Operation, bug: Bug) -> Response 
         }
         _ => response,
     }
+}
+
+/// The expression that reads an address ends with `$`, which lets a line feed pass.
+fn line_feed_accepted(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
+    let response = base.call(operation);
+    let meant = odd_name(operation).and_then(|(text, asked)| Some((parse_address(text.strip_suffix('\n')?)?, asked)));
+    match meant {
+        Some((address, asked)) if bug.is_on() && is_refused(&response, Kind::Invalid) => {
+            let accepted = base.grant(asked, address);
+            if accepted.is_ok() { accepted } else { response }
+        }
+        _ => response,
+    }
+}
+
+/// Is this an address in another spelling than addresses are printed in, by which it is looked for?
+fn is_never_met(text: &Text) -> bool {
+    parse_address(text).is_some_and(|address| address.to_string() != **text)
+}
+
+/// Excluded addresses are kept as texts, and compared as such.
+fn exclusion_as_text(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
+    keep_shape(base, operation, bug, |shape| shape.exclude.retain(|text| !is_never_met(text)))
+}
+
+/// The gateway is kept as a text, and compared as such.
+fn gateway_as_text(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
+    keep_shape(base, operation, bug, |shape| shape.gateway = shape.gateway.take().filter(|text| !is_never_met(text)))
+}
+
+/// Does a call, and keeps another shape than the one that a pool was given.
+fn keep_shape(base: &mut Base, operation: &Operation, bug: Bug, change: fn(&mut PoolShape)) -> Response {
+    let response = base.call(operation);
+    if let Operation::CreatePool { pool, shape, .. } | Operation::UpdatePool { pool, shape } = operation
+        && bug.is_on()
+        && response.is_ok()
+    {
+        let mut kept = shape.clone();
+        change(&mut kept);
+        // What the pool was just given is right, and less of it is, too.
+        let _ = base.call(&Operation::UpdatePool { pool: pool.clone(), shape: kept });
+    }
+    response
 }
