@@ -272,7 +272,7 @@ pub enum Spelled {
     Odd(OddSpelling),
 }
 
-/// Every other spelling.
+/// Every other spelling: those of `Spelling`, as a type of this crate, because only such types can derive a generator.
 #[derive(Arbitrary, Clone, Copy, Debug, DefaultGenerator, PartialEq, Proptest, TypeGenerator)]
 pub enum OddSpelling {
     Upper,

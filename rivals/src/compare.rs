@@ -70,7 +70,7 @@ pub fn is_comparable(mutant: &Mutant) -> bool {
 
 /// Runs every trial, as many at a time as there are processors.
 pub fn compare(bench: &Bench, tools: &[Tool], mutants: &[&'static Mutant]) -> Result<Vec<Row>> {
-    let folder = tempfolder()?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let trials = mutants.iter().flat_map(|mutant| {
         tools.iter().flat_map(move |tool| (1..=bench.seeds).map(move |seed| (*tool, *mutant, seed)))
     });
@@ -80,7 +80,7 @@ pub fn compare(bench: &Bench, tools: &[Tool], mutants: &[&'static Mutant]) -> Re
     let rows = Mutex::new(Vec::new());
     let work = || {
         while let Some((number, (tool, mutant, seed))) = queue.lock().ok().and_then(|mut queue| queue.next()) {
-            let own = folder.join(number.to_string());
+            let own = folder.path().join(number.to_string());
             let outcome = fs::create_dir(&own)
                 .map_err(Into::into)
                 .and_then(|()| bench.trial(tool, mutant, seed, &own))
@@ -98,14 +98,7 @@ pub fn compare(bench: &Bench, tools: &[Tool], mutants: &[&'static Mutant]) -> Re
         }
     });
     bar.finish_and_clear();
-    fs::remove_dir_all(&folder)?;
     rows.into_inner().map_err(|_| anyhow!("a trial panicked"))?.into_iter().collect()
-}
-
-fn tempfolder() -> Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("poolproof-rivals-{}", std::process::id()));
-    fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder)
 }
 
 impl Bench {

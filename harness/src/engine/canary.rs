@@ -5,6 +5,8 @@
 //! find that within seconds would find nothing at all. `cargo xtask fuzz` does so with each target before the search.
 
 use std::env;
+use std::path::Path;
+use std::time::Duration;
 
 use crate::contract::Contract;
 use crate::operation::{Answer, Operation, Response};
@@ -34,8 +36,8 @@ pub fn printed(scenario: &Scenario) -> String {
 }
 
 /// A system that says of each release that it was done, and does not do it.
-struct Forgetful {
-    sut: Box<dyn Sut>,
+pub(super) struct Forgetful {
+    pub(super) sut: Box<dyn Sut>,
 }
 
 impl Sut for Forgetful {
@@ -62,8 +64,40 @@ impl Sut for Forgetful {
         self.sut.crash()
     }
 
+    fn finish(&mut self) -> Result<(), Failure> {
+        self.sut.finish()
+    }
+
+    fn forget(&mut self) -> bool {
+        self.sut.forget()
+    }
+
     fn is_fast(&self) -> bool {
         self.sut.is_fast()
+    }
+
+    fn restarts_slowly(&self) -> bool {
+        self.sut.restarts_slowly()
+    }
+
+    fn ends_late_calls(&self) -> bool {
+        self.sut.ends_late_calls()
+    }
+
+    fn hurry(&mut self, limit: Option<Duration>) {
+        self.sut.hurry(limit);
+    }
+
+    fn scratch(&self) -> Option<&Path> {
+        self.sut.scratch()
+    }
+
+    fn open_files(&self) -> Option<usize> {
+        self.sut.open_files()
+    }
+
+    fn diagnostics(&self) -> String {
+        self.sut.diagnostics()
     }
 }
 

@@ -108,3 +108,33 @@ impl Session {
         }
     }
 }
+
+#[cfg(all(test, feature = "reference"))]
+mod tests {
+    use super::*;
+    use crate::engine::canary::Forgetful;
+    use crate::generate::Generator;
+    use crate::sut::memory::Memory;
+
+    /// What a session finds in a scenario, one step after the other.
+    fn found_in(sut: Box<dyn Sut>, scenario: &Scenario) -> Option<Finding> {
+        let mut session = Session::begin(sut).unwrap();
+        let found = scenario.steps.iter().find_map(|step| session.take(step.clone()).unwrap());
+        found.or_else(|| session.finish().unwrap())
+    }
+
+    #[test]
+    fn a_session_finds_what_a_run_finds() {
+        let generator = Generator::new(Memory::new().contract());
+        let mut found = 0;
+        for seed in 0..50 {
+            let scenario = generator.scenario(seed);
+            let sut = || Box::new(Forgetful { sut: Box::new(Memory::new()) });
+            let run = Runner::new(sut().as_ref()).run(sut().as_mut(), &scenario, &mut Unwatched).unwrap();
+            assert_eq!(found_in(sut(), &scenario), run.finding, "{scenario}");
+            assert_eq!(found_in(Box::new(Memory::new()), &scenario), None);
+            found += usize::from(run.finding.is_some());
+        }
+        assert!(found > 0);
+    }
+}
