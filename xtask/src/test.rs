@@ -146,11 +146,13 @@ mod tests {
 
     #[test]
     fn summary_says_what_failed_what_did_not_run_and_how_to_run_it_alone() {
-        let steps = steps(false);
+        // Steps of its own: what the summary says does not hang on which steps there are.
+        static FAILED: Step =
+            Step { name: "format of fuzz/", command: "cargo fmt --manifest-path fuzz/Cargo.toml --check" };
         let progress = Progress {
-            done: vec![(steps[0].name, Duration::from_secs(1)), (steps[1].name, Duration::from_secs(75))],
-            failed: Some(steps[1]),
-            skipped: vec![steps[2].name],
+            done: vec![("format", Duration::from_secs(1)), (FAILED.name, Duration::from_secs(75))],
+            failed: Some(&FAILED),
+            skipped: vec!["lints"],
         };
         let expected = "
 Summary
