@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
@@ -9,6 +10,9 @@ use poolproof_mutants::{Bug, Mutant, find};
 use poolproof_rivals::compare::{Bench, Row, Tool, compare, is_comparable};
 use poolproof_rivals::trial::Trial;
 use poolproof_rivals::{bolero_random, hegel_machine, proptest_vec, report, state_machine};
+
+/// Exit status when nothing could be compared; clap uses the same one for wrong arguments.
+const CANNOT_RUN: u8 = 2;
 
 /// Poolproof beside what an engineer would otherwise use.
 #[derive(Parser)]
@@ -59,8 +63,18 @@ enum Arguments {
     },
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse() {
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(CANNOT_RUN)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    match arguments {
         Arguments::Compare { poolproof, fuzzer, budget, seeds, only, tools, out } => {
             let mutants = choose(&only)?;
             let tools = if tools.is_empty() { Tool::value_variants() } else { &tools };
