@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use super::Offer;
-use super::passes::{filling, moved_pool, names, plainer_places, visit_names};
+use super::passes::{filling, moved_pool, names, plainer_places, shorter_names, visit_names};
 use crate::address::{Family, Span, parse_prefix};
 use crate::operation::{Operation, Request, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
@@ -182,6 +182,7 @@ fn alterations(best: &Scenario) -> impl Iterator<Item = (usize, Step)> {
     let (owners, _) = names(best);
     best.steps.iter().enumerate().flat_map(move |(index, step)| {
         let mut others: Vec<Step> = owners.iter().map(|owner| owned_by(step, owner)).collect();
+        others.extend(owner_of(step).iter().flat_map(shorter_names).map(|owner| owned_by(step, &owner)));
         others.retain(|other| other != step);
         match step {
             Step::Drain { pool, .. } => others.extend(releases(&best.steps[..index], pool)),
@@ -200,6 +201,11 @@ fn alterations(best: &Scenario) -> impl Iterator<Item = (usize, Step)> {
         }
         others.into_iter().map(move |other| (index, other))
     })
+}
+
+/// Who does the step, if it says so.
+fn owner_of(step: &Step) -> Option<Text> {
+    names(&Scenario { steps: vec![step.clone()] }).0.pop()
 }
 
 /// The step as if this owner did it.

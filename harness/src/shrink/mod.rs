@@ -217,6 +217,21 @@ mod tests {
         assert!(tried < 5_000, "{tried}");
     }
 
+    /// An injection that frees everything is found by what it frees; the shorter way to it is another name and no pool.
+    #[test]
+    fn a_name_shrinks_while_what_led_to_it_is_dropped() {
+        let source = "poolproof scenario 1\npool p0 10.0.0.0/30\nfill p0 \"a\" 1\nrelease-owner \"' or 1=1 --\"\n";
+        let fails = |scenario: &Scenario| match scenario.steps.as_slice() {
+            [_, _, Step::Call(Operation::ReleaseOwner { owner })] => owner.contains("' or 1=1"),
+            [Step::Call(Operation::ReleaseOwner { owner })] => {
+                owner.matches('\'').count() % 2 == 1 && !owner.contains("--")
+            }
+            _ => false,
+        };
+        let (least, _) = shrink(parse(source).unwrap(), fails);
+        assert_eq!(least.to_string(), "poolproof scenario 1\nrelease-owner \"'\"\n");
+    }
+
     /// `restarts_lose_the_cursor`: many must be held before, and one is asked for afterwards.
     #[test]
     fn allocations_are_put_together() {

@@ -114,14 +114,7 @@ pub(super) fn drop_and_inline(best: &Scenario, cursor: usize) -> Offer {
 fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
     match step {
         Step::Replay { .. } => *step = dropped.clone(),
-        Step::AdvanceTo { offset_ms, .. } => {
-            let ttl_ms = match dropped {
-                Step::Call(Operation::Allocate { ttl_ms, .. }) | Step::Fill { ttl_ms, .. } => ttl_ms.unwrap_or(0),
-                Step::Call(Operation::Renew { ttl_ms, .. }) => *ttl_ms,
-                _ => 0,
-            };
-            *step = Step::Call(Operation::Advance { ms: ttl_ms.saturating_add_signed(*offset_ms) });
-        }
+        Step::AdvanceTo { offset_ms, .. } => *step = advance_past(dropped, *offset_ms),
         Step::Call(operation) => {
             for operand in operation.addresses_mut() {
                 if let Operand::Granted(_, spelling) = operand {
@@ -131,6 +124,16 @@ fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
         }
         Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
     }
+}
+
+/// Waits as long as the lease lasts that a step gave, and so much longer.
+fn advance_past(leased: &Step, offset_ms: i64) -> Step {
+    let ttl_ms = match leased {
+        Step::Call(Operation::Allocate { ttl_ms, .. }) | Step::Fill { ttl_ms, .. } => ttl_ms.unwrap_or(0),
+        Step::Call(Operation::Renew { ttl_ms, .. }) => *ttl_ms,
+        _ => 0,
+    };
+    Step::Call(Operation::Advance { ms: ttl_ms.saturating_add_signed(offset_ms) })
 }
 
 /// Replaces one step by a simpler one.
@@ -172,7 +175,10 @@ fn granted_instead(step: &Step, before: &[Step]) -> Vec<Step> {
 fn simpler_steps(step: &Step, steps: &[Step]) -> Vec<Step> {
     match step {
         Step::Call(operation) => simpler_operations(operation).into_iter().map(Step::Call).collect(),
-        Step::AdvanceTo { lease, .. } => vec![Step::AdvanceTo { lease: *lease, offset_ms: 0 }],
+        Step::AdvanceTo { lease, offset_ms } => {
+            let by_itself = steps.get(lease.step as usize).map(|leased| advance_past(leased, *offset_ms));
+            std::iter::once(Step::AdvanceTo { lease: *lease, offset_ms: 0 }).chain(by_itself).collect()
+        }
         Step::Fill { pool, owner, count, ttl_ms } => {
             let fill = |count, ttl_ms| Step::Fill { pool: pool.clone(), owner: owner.clone(), count, ttl_ms };
             let shorter = simpler_numbers(u64::from(*count)).into_iter().map(|count| fill(count as u32, *ttl_ms));
@@ -305,26 +311,51 @@ fn simpler_ttls(ttl_ms: Option<u64>) -> Vec<Option<u64>> {
     std::iter::once(None).chain(simpler_numbers(ttl_ms).into_iter().map(Some)).collect()
 }
 
-/// Gives an owner or pool another name everywhere: that of another one, or a plain new one.
+/// Names that could not be simpler.
+const PLAIN_OWNERS: [&str; 5] = ["a", "b", "c", "d", "e"];
+const PLAIN_POOLS: [&str; 3] = ["p0", "p1", "p2"];
+
+/// Gives an owner or pool another name everywhere: that of another one, a plain new one, or a part of its own.
 pub(super) fn rename(best: &Scenario, cursor: usize) -> Offer {
     let (owners, pools) = names(best);
-    let owner_names = ["a", "b", "c", "d", "e"].map(text);
-    let pool_names = ["p0", "p1", "p2"].map(text);
+    let (owner_names, pool_names) = (PLAIN_OWNERS.map(text), PLAIN_POOLS.map(text));
     let owner_pairs = owners.iter().flat_map(|old| owners.iter().chain(&owner_names).map(move |new| (true, old, new)));
     let pool_pairs = pools.iter().flat_map(|old| pools.iter().chain(&pool_names).map(move |new| (false, old, new)));
-    match owner_pairs.chain(pool_pairs).nth(cursor) {
-        None => Offer::End,
-        Some((_, old, new)) if old == new => Offer::Nothing,
-        Some((is_owner, old, new)) => {
-            let mut candidate = best.clone();
-            visit_names(&mut candidate, |kind_is_owner, name| {
-                if kind_is_owner == is_owner && name == old {
-                    *name = new.clone();
-                }
-            });
-            Offer::Candidate(candidate)
-        }
+    let parts = |is_owner, names: &[Text]| -> Vec<(bool, Text, Text)> {
+        names
+            .iter()
+            .flat_map(|old| shorter_names(old).into_iter().map(move |new| (is_owner, old.clone(), new)))
+            .collect()
+    };
+    let whole = owner_pairs.chain(pool_pairs).map(|(is_owner, old, new)| (is_owner, old.clone(), new.clone()));
+    let all = whole.chain(parts(true, &owners)).chain(parts(false, &pools)).nth(cursor);
+    let Some((is_owner, old, new)) = all else { return Offer::End };
+    if old == new {
+        return Offer::Nothing;
     }
+    let mut candidate = best.clone();
+    visit_names(&mut candidate, |kind_is_owner, name| {
+        if kind_is_owner == is_owner && *name == old {
+            *name = new.clone();
+        }
+    });
+    Offer::Candidate(candidate)
+}
+
+/// The beginnings and the ends of a name that is not plain, from its half down to one character.
+pub(super) fn shorter_names(name: &Text) -> Vec<Text> {
+    if PLAIN_POOLS.contains(&&**name) {
+        return Vec::new();
+    }
+    let characters: Vec<char> = name.chars().collect();
+    let part = |characters: &[char]| text(&characters.iter().collect::<String>());
+    let (mut length, mut parts) = (characters.len(), Vec::new());
+    while length > 1 {
+        length = length.div_ceil(2);
+        parts.push(part(&characters[..length]));
+        parts.push(part(&characters[characters.len() - length..]));
+    }
+    parts
 }
 
 /// All owners and all pools, each once.
