@@ -1,0 +1,98 @@
+//! Faults: what goes wrong, and at which I/O step.
+
+/// An injected failure, and the I/O step at which it strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// Which step, counted from 0 since the faults were set.
+    pub step: u32,
+    /// Is the step done when it strikes?
+    pub moment: Moment,
+}
+
+/// Before a step takes effect, or after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Moment {
+    /// The step does not happen.
+    Before,
+    /// The step happens.
+    After,
+}
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// The step is said to have failed.
+    Error,
+    /// A read gives fewer bytes than it should.
+    ShortRead,
+    /// No room is left for anything, until the faults are taken away.
+    Full,
+    /// A synchronisation fails, and each sector that it was for is on the disk or is not, whatever follows: which, is
+    /// drawn with this seed.
+    SyncFailure(u32),
+    /// Somebody else has the lock, until the faults are taken away.
+    Busy,
+    /// The process is killed. What it wrote stays.
+    Kill,
+    /// The power goes. What was not synchronised is lost, torn, or written out of order: seed 0 loses all of it, seed 1
+    /// loses nothing, others draw for each sector.
+    PowerLoss(u32),
+}
+
+/// A step of I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Io {
+    /// Opens or creates a file.
+    Open,
+    /// Removes a file.
+    Delete,
+    /// Asks whether a file is there.
+    Access,
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
+    /// Cuts or lengthens a file.
+    Truncate,
+    /// Waits until the disk has a file.
+    Sync,
+    /// Asks how long a file is.
+    Size,
+    /// Takes a lock on a file, or on a part of what processes share.
+    Lock,
+    /// Maps memory that processes share.
+    Map,
+}
+
+impl FaultKind {
+    /// Can it strike at such a step, before or after it takes effect?
+    pub fn strikes(self, io: Io, moment: Moment) -> bool {
+        match self {
+            FaultKind::Error => matches!(moment, Moment::Before) || io.changes(),
+            FaultKind::ShortRead => io == Io::Read && moment == Moment::Before,
+            FaultKind::Full => matches!(io, Io::Open | Io::Write | Io::Truncate | Io::Map) && moment == Moment::Before,
+            FaultKind::SyncFailure(_) => io == Io::Sync && moment == Moment::Before,
+            FaultKind::Busy => io == Io::Lock && moment == Moment::Before,
+            FaultKind::Kill | FaultKind::PowerLoss(_) => true,
+        }
+    }
+
+    /// Does it last until the faults are taken away, rather than for one step?
+    pub fn lasts(self) -> bool {
+        matches!(self, FaultKind::Full | FaultKind::Busy)
+    }
+
+    /// Does the process end with it?
+    pub fn ends_the_process(self) -> bool {
+        matches!(self, FaultKind::Kill | FaultKind::PowerLoss(_))
+    }
+}
+
+impl Io {
+    /// Can it change what is on the disk?
+    pub fn changes(self) -> bool {
+        matches!(self, Io::Open | Io::Delete | Io::Write | Io::Truncate | Io::Sync)
+    }
+}
