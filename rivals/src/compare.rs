@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::trial::Outcome;
 
-/// A trial that takes longer is ended, and has found nothing.
+/// A trial that takes longer is ended, and the comparison with it.
 const LONGEST_TRIAL: Duration = Duration::from_secs(600);
 const NAP: Duration = Duration::from_millis(5);
 
@@ -86,6 +86,11 @@ pub fn compare(bench: &Bench, tools: &[Tool], mutants: &[&'static Mutant]) -> Re
                 .and_then(|()| bench.trial(tool, mutant, seed, &own))
                 .with_context(|| format!("{tool:?} on {} with seed {seed}", mutant.id));
             let row = outcome.map(|outcome| Row { tool, mutant: mutant.id.to_owned(), seed, outcome });
+            if row.is_err()
+                && let Ok(mut queue) = queue.lock()
+            {
+                queue.by_ref().for_each(drop);
+            }
             if let Ok(mut rows) = rows.lock() {
                 rows.push(row);
             }
