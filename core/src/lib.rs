@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod contract;
+pub mod fault;
 pub mod operation;
 pub mod property;
 pub mod sut;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::fault::{Fault, Io};
 use crate::vfs;
 use crate::volume::{Image, Volume};
+use poolproof_core::fault::{Fault, Io};
 
 /// Every path on a disk begins with this, and the disk's number.
 const ROOT: &str = "/poolproof-disk/";

@@ -22,7 +22,6 @@
 //! | module | holds |
 //! |---|---|
 //! | `disk` | [`Disk`]: what tests and engines hold in their hands |
-//! | `fault` | what goes wrong, and when |
 //! | `volume` | files by name, who has them open, the steps and what strikes at them |
 //! | `file` | one file: as processes see it, as the disk has it, and what is under way |
 //! | `locks`, `shared` | what keeps processes apart, and the memory that they share |
@@ -33,7 +32,6 @@
 //! it has, folders, temporary files (they never fail), real time.
 
 mod disk;
-mod fault;
 mod file;
 mod locks;
 mod shared;
@@ -41,4 +39,4 @@ mod vfs;
 mod volume;
 
 pub use disk::{Disk, Snapshot};
-pub use fault::{Fault, FaultKind, Io, Moment};
+pub use poolproof_core::fault::{Fault, FaultKind, Io, Moment};

@@ -113,8 +113,10 @@ static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {
 fn code(done: Done<()>, error: c_int) -> c_int {
     match done {
         Ok(()) => ffi::SQLITE_OK,
-        Err(Failed::Error) => error,
-        Err(Failed::Short) => ffi::SQLITE_IOERR_SHORT_READ,
+        Err(Failed::Error | Failed::Partly) => error,
+        // SQLite takes zeros for the rest, and no error: the machine's own file system interface, too, says so at the end
+        // of a file only.
+        Err(Failed::AtEnd) => ffi::SQLITE_IOERR_SHORT_READ,
         Err(Failed::Full) => ffi::SQLITE_FULL,
         Err(Failed::Busy) => ffi::SQLITE_BUSY,
         Err(Failed::NotFound) => ffi::SQLITE_CANTOPEN,

@@ -6,18 +6,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::fault::{Fault, FaultKind, Io, Moment};
 use crate::file::{File, Loss};
 use crate::locks::{Holder, Level, Locks};
 use crate::shared::Regions;
+use poolproof_core::fault::{Fault, FaultKind, Io, Moment};
 
 /// A step that failed, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failed {
     /// The disk.
     Error,
-    /// Fewer bytes than asked for.
-    Short,
+    /// The disk, after some of it was done.
+    Partly,
+    /// The file ends there.
+    AtEnd,
     /// No room.
     Full,
     /// The lock is taken.
@@ -160,7 +162,7 @@ impl Volume {
         self.strike(kind, inode);
         done?;
         Err(match kind {
-            FaultKind::ShortRead => Failed::Short,
+            FaultKind::ShortRead => Failed::Partly,
             FaultKind::Full => Failed::Full,
             FaultKind::Busy => Failed::Busy,
             _ => Failed::Error,
@@ -246,17 +248,21 @@ impl Volume {
 
 /// Open files.
 impl Volume {
+    /// Reads; where the file ends before the buffer, that is [`Failed::AtEnd`], and the rest is zeros.
     pub(crate) fn read(&mut self, handle: &Handle, offset: usize, buffer: &mut [u8]) -> Done<()> {
-        let read = self.step(handle.does(Io::Read), |_| Ok(()));
-        if read.is_err() && read != Err(Failed::Short) {
-            return read;
+        let stepped = self.step(handle.does(Io::Read), |_| Ok(()));
+        match stepped {
+            Ok(()) => {
+                let count = self.files[handle.inode].file.read(offset, buffer);
+                if count < buffer.len() { Err(Failed::AtEnd) } else { Ok(()) }
+            }
+            Err(Failed::Partly) => {
+                let half = buffer.len() / 2;
+                self.files[handle.inode].file.read(offset, &mut buffer[..half]);
+                stepped
+            }
+            Err(_) => stepped,
         }
-        let count = self.files[handle.inode].file.read(offset, buffer);
-        if read.is_err() {
-            // Half of what there is. The rest must be zeros: <https://www.sqlite.org/c3ref/io_methods.html>.
-            buffer[count / 2..].fill(0);
-        }
-        if count < buffer.len() { Err(Failed::Short) } else { read }
     }
 
     pub(crate) fn write(&mut self, handle: &Handle, offset: usize, bytes: &[u8]) -> Done<()> {

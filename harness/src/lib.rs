@@ -41,7 +41,7 @@
 //! processes and no command line. `proptest` and `arbitrary` make scenarios a `Strategy` and
 //! `Arbitrary`.
 
-pub use poolproof_core::{address, contract, operation, property};
+pub use poolproof_core::{address, contract, fault, operation, property};
 
 pub mod engine;
 pub mod generate;

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use poolproof::contract::{Clock, Contract, Methods};
+use poolproof::fault::{Fault, FaultKind, Moment};
 use poolproof::operation::{Operation, PoolShape, Request, Requests, Text, Want};
 use poolproof::scenario::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, parse, print};
 use poolproof::strategy::scenarios;
@@ -145,7 +146,17 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (any_text(), any_u32()).prop_map(|(pool, count)| Step::Drain { pool, count }),
         1 => any_u32().prop_map(|step| Step::Replay { step }),
         1 => select(vec![Step::Restart, Step::Crash]),
+        1 => any_fault().prop_map(Step::Fault),
     ]
+}
+
+fn any_fault() -> impl Strategy<Value = Fault> {
+    let moment = select(vec![Moment::Before, Moment::After]);
+    (select(&FaultKind::ALL[..]), any_u32(), any_u32(), moment).prop_map(|(kind, seed, step, moment)| Fault {
+        kind: kind.seeded(seed),
+        step,
+        moment,
+    })
 }
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {

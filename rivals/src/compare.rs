@@ -20,6 +20,8 @@ use crate::trial::Outcome;
 
 /// A trial that takes longer is ended, and the comparison with it.
 const LONGEST_TRIAL: Duration = Duration::from_secs(600);
+/// libFuzzer's minimiser waits for a test that hangs, each time anew; what it has come to by then is its result.
+const LONGEST_MINIMISING: Duration = Duration::from_secs(120);
 const NAP: Duration = Duration::from_millis(5);
 
 /// What is compared.
@@ -165,7 +167,8 @@ impl Bench {
             .find(|entry| entry.file_name().to_string_lossy().starts_with("crash-"));
         let crash = crash.context("libFuzzer kept no crash")?.path().display().to_string();
         let minimise = ["-minimize_crash=1".to_owned(), "-runs=255".to_owned(), crash];
-        output(&mut command(&minimise), folder)?;
+        let mut child = command(&minimise).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        wait(&mut child, LONGEST_MINIMISING)?;
         let least = read(&file)?.and_then(|outcome| outcome.steps);
         Ok(Outcome { steps: [found.steps, least].into_iter().flatten().min(), ..found })
     }
@@ -184,22 +187,25 @@ fn output(command: &mut Command, folder: &Path) -> Result<String> {
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-    wait(&mut child)?;
+    if !wait(&mut child, LONGEST_TRIAL)? {
+        bail!("it took longer than {} s", LONGEST_TRIAL.as_secs());
+    }
     let mut text = String::new();
     file.rewind()?;
     file.read_to_string(&mut text)?;
     Ok(text)
 }
 
-fn wait(child: &mut Child) -> Result<()> {
+/// Waits for a child to end by itself, and says whether it did in time; else it is killed.
+fn wait(child: &mut Child, limit: Duration) -> Result<bool> {
     let began = Instant::now();
     while child.try_wait()?.is_none() {
-        if began.elapsed() > LONGEST_TRIAL {
+        if began.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            bail!("it took longer than {} s", LONGEST_TRIAL.as_secs());
+            return Ok(false);
         }
         thread::sleep(NAP);
     }
-    Ok(())
+    Ok(true)
 }

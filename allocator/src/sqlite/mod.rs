@@ -136,7 +136,10 @@ impl SqliteStore {
 /// A failure of SQLite before the end of a transaction, which undoes what it did.
 fn failure(error: rusqlite::Error) -> Error {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Busy(Box::new(error)),
+        // The last is how a write-ahead log says that others kept a lock for too long.
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            Error::Busy(Box::new(error))
+        }
         _ => Error::Storage(Box::new(error)),
     }
 }

@@ -40,11 +40,13 @@ pub struct SqliteOptions {
     /// [`Error::Unsupported`]. Others may write meanwhile. SQLite still needs to create the `-shm` file beside it, if no other
     /// process has it open.
     pub read_only: bool,
+    /// The file system that SQLite finds the file in: one that was registered with it, `None` for that of the machine.
+    pub vfs: Option<&'static str>,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(2), read_only: false }
+        Self { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(2), read_only: false, vfs: None }
     }
 }
 
@@ -77,8 +79,12 @@ impl SqliteStore {
             true => OpenFlags::SQLITE_OPEN_READ_ONLY,
             false => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
-        let connection =
-            Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failure)?;
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = match options.vfs {
+            None => Connection::open_with_flags(path, flags),
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
+        };
+        let connection = opened.map_err(failure)?;
         connection.busy_timeout(options.busy_timeout.min(LONGEST_WAIT)).map_err(failure)?;
         let mut store = Self::over(connection, options.read_only)?;
         let layout = store.within(Access::Read, |store| store.layout())?;
@@ -178,7 +184,7 @@ mod tests {
     use crate::store::{Filter, Store};
 
     const READ_ONLY: SqliteOptions =
-        SqliteOptions { synchronous: Synchronous::Full, busy_timeout: Duration::ZERO, read_only: true };
+        SqliteOptions { synchronous: Synchronous::Full, busy_timeout: Duration::ZERO, read_only: true, vfs: None };
 
     fn kind<T>(answer: Result<T>) -> Option<ErrorKind> {
         answer.err().map(|error| error.kind())

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
+use crate::fault::{Fault, Io};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
 
@@ -75,6 +76,29 @@ pub trait Sut {
     /// A temporary folder of the adapter's own, which must go however the process ends.
     fn scratch(&self) -> Option<&Path> {
         None
+    }
+
+    /// Sets what goes wrong from here on, in place of what was set before, and counts steps of I/O from 0 again; says
+    /// whether faults can be injected here at all.
+    fn arm(&mut self, faults: &[Fault]) -> bool {
+        let _ = faults;
+        false
+    }
+
+    /// The steps of I/O since it was armed.
+    fn io_steps(&self) -> Vec<Io> {
+        Vec::new()
+    }
+
+    /// The faults that have struck since then, in order.
+    fn struck(&self) -> Vec<Fault> {
+        Vec::new()
+    }
+
+    /// Has a fault ended the process? Then only a crash or a reset may follow, and what the last call answered never
+    /// reached anybody.
+    fn is_down(&self) -> bool {
+        false
     }
 
     /// How many files it has open, where that can be counted.

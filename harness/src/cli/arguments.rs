@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Try every scenario up to a depth over two tiny pools
     Exhaust(Exhaust),
+    /// Strike with every fault at every step of I/O of given or drawn scenarios
+    Crash(Crash),
     /// Run scenarios from files and folders, as written
     Replay(Replay),
     /// Make a failing scenario small
@@ -96,6 +98,37 @@ pub(crate) struct Exhaust {
     /// Steps a scenario, at most; each one more takes some ten times as long
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
     pub(crate) depth: u64,
+    /// Only violations of these properties count
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
+    pub(crate) property: Vec<Property>,
+    /// Go on after a violation; each property is reported once
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Folder for counterexamples
+    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
+    pub(crate) save: PathBuf,
+}
+
+/// `sqlite` is put on a simulated disk: it is `simulated` here.
+#[derive(Debug, Args)]
+pub(crate) struct Crash {
+    /// Scenario files; of folders, every *.scenario below [default: drawn ones]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// At most so long: 30s, 5m, 1h [default: 30s for drawn scenarios, no limit for given ones]
+    #[arg(long, value_parser = time, allow_hyphen_values = true)]
+    pub(crate) time: Option<Duration>,
+    /// How many scenarios to draw, instead of a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["time", "paths"])]
+    pub(crate) runs: Option<u64>,
+    /// Decides everything that is drawn [default: another one each time; it is printed]
+    #[arg(long, value_name = "S", value_parser = seed)]
+    pub(crate) seed: Option<u64>,
+    /// Steps a drawn scenario, at most
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) steps: u64,
     /// Only violations of these properties count
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
     pub(crate) property: Vec<Property>,

@@ -1,16 +1,16 @@
-//! The commands `check` and `replay`.
+//! The commands `check`, `exhaust`, `crash` and `replay`.
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::arguments::{Check, Exhaust, Replay};
+use super::arguments::{Check, Common, Crash, Exhaust, Replay};
 use super::progress::Bar;
 use super::{hang_reporter, probe, publish, start};
 use poolproof::engine::check::{self, Budget, Options};
 use poolproof::engine::examine::unchecked;
-use poolproof::engine::exhaust;
 use poolproof::engine::replay;
+use poolproof::engine::{crash, exhaust};
 use poolproof::property::{Property, Verdict};
 use poolproof::sut::Sut;
 
@@ -69,6 +69,52 @@ pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
     drop(bar);
     drop(sut);
     publish(&report, common)
+}
+
+pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
+    let common = Common { sut: on_simulated_disk(&arguments.common.sut)?, ..arguments.common.clone() };
+    let given = match arguments.paths.as_slice() {
+        [] => Vec::new(),
+        paths => replay::read(paths).map_err(|failure| anyhow!("{failure}"))?,
+    };
+    let budget = match (arguments.runs, arguments.time) {
+        (Some(runs), _) => Budget::Runs(runs),
+        (None, Some(time)) => Budget::Time(time),
+        (None, None) if given.is_empty() => Budget::Time(DEFAULT_TIME),
+        (None, None) => Budget::Runs(u64::MAX),
+    };
+    let options = Options {
+        sut: common.sut.clone(),
+        budget,
+        seed: arguments.seed.unwrap_or_else(fresh_seed),
+        max_steps: usize::try_from(arguments.steps)?,
+        properties: arguments.property.clone(),
+        keep_going: arguments.keep_going,
+        save: arguments.save.clone(),
+    };
+    probe(&options.save, "--save")?;
+    let mut sut = match start(&common)? {
+        Ok(sut) => sut,
+        Err(report) => return publish(&report, &common),
+    };
+    demand_checked(sut.as_ref(), &options.properties)?;
+    let given = given.into_iter().map(|entry| entry.scenario).collect();
+    let mut bar = Bar::of(budget, hang_reporter(&common));
+    let report = crash::crash(sut.as_mut(), given, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    drop(bar);
+    drop(sut);
+    publish(&report, &common)
+}
+
+/// Where the allocator is put whose disk shall fail.
+fn on_simulated_disk(sut: &str) -> Result<String> {
+    if sut.starts_with("sqlite:") || (sut.starts_with("sqlite?") && sut.contains(':')) {
+        bail!("`{sut}` is on the machine's own disk, which does not fail when it is told to; leave the path away");
+    }
+    Ok(match sut.strip_prefix("sqlite") {
+        Some(options) => format!("simulated{options}"),
+        None => sut.to_owned(),
+    })
 }
 
 pub(super) fn replay(arguments: &Replay) -> Result<Verdict> {

@@ -52,6 +52,7 @@ fn run(arguments: Arguments) -> Result<Verdict> {
     match arguments.command {
         Command::Check(check) => campaign::check(&check),
         Command::Exhaust(exhaust) => campaign::exhaust(&exhaust),
+        Command::Crash(crash) => campaign::crash(&crash),
         Command::Replay(replay) => campaign::replay(&replay),
         Command::Shrink(shrink) => single::shrink(&shrink),
         Command::Explain(explain) => single::explain(&explain),

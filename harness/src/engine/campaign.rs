@@ -7,6 +7,7 @@ use super::Progress;
 use super::examine::Examiner;
 use super::run::Run;
 use crate::address::Grant;
+use crate::fault::Io;
 use crate::interrupt;
 use crate::operation::Text;
 use crate::report::Report;
@@ -54,6 +55,11 @@ impl<'a> Campaign<'a> {
         report.skipped += run.skipped;
         self.progress.advanced(report.scenarios, report.operations, report.violations.len());
         Ok(Some(run))
+    }
+
+    /// From now on the steps of I/O are counted, or no more; gives those of the last scenario, for each of its steps.
+    pub(super) fn count_io(&mut self, counts: bool) -> Vec<Vec<Io>> {
+        std::mem::replace(&mut self.examiner.runner.io, counts.then(Vec::new)).unwrap_or_default()
     }
 
     /// What is held where the last scenario ended, with the pool's name and the owner's.

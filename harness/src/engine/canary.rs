@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
+use crate::fault::{Fault, Io};
 use crate::operation::{Answer, Operation, Response};
 use crate::scenario::{Scenario, print};
 use crate::sut::{Failure, Sut};
@@ -90,6 +91,22 @@ impl Sut for Forgetful {
 
     fn scratch(&self) -> Option<&Path> {
         self.sut.scratch()
+    }
+
+    fn arm(&mut self, faults: &[Fault]) -> bool {
+        self.sut.arm(faults)
+    }
+
+    fn io_steps(&self) -> Vec<Io> {
+        self.sut.io_steps()
+    }
+
+    fn struck(&self) -> Vec<Fault> {
+        self.sut.struck()
+    }
+
+    fn is_down(&self) -> bool {
+        self.sut.is_down()
     }
 
     fn open_files(&self) -> Option<usize> {

@@ -2,7 +2,7 @@
 //!
 //! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
 //! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them,
-//! [`exhaust`] tries all that are small, [`replay`] reads them from files, each in a `campaign`, and
+//! [`exhaust`] tries all that are small, [`crash`] strikes at each step of I/O (`faults` sees to what that leaves behind), [`replay`] reads them from files, each in a `campaign`, and
 //! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`].
 
 mod campaign;
@@ -10,8 +10,10 @@ pub mod canary;
 pub mod chance;
 pub mod check;
 pub mod counterexample;
+pub mod crash;
 pub mod examine;
 pub mod exhaust;
+mod faults;
 pub mod fuzz;
 pub mod minimise;
 mod panics;

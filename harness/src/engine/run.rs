@@ -20,6 +20,7 @@ use super::trace::{self, Trace};
 use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
+use crate::fault::{Fault, Io};
 use crate::interrupt;
 use crate::model::Model;
 use crate::model::company::Seen;
@@ -106,7 +107,7 @@ pub struct Runner {
     /// The model, which holds the coverage.
     pub model: Model,
     traces: Vec<Trace>,
-    watchdog: Option<Watchdog>,
+    pub(super) watchdog: Option<Watchdog>,
     /// The next scenario, if it is shared.
     shared: Option<Arc<Scenario>>,
     /// Is every call timed?
@@ -116,6 +117,8 @@ pub struct Runner {
     /// After every so many scenarios it is looked at whether what should be gone is gone: pools, and all after a reset.
     audit_period: u64,
     runs: u64,
+    /// The steps of I/O of each step of the scenario, where they are counted.
+    pub(super) io: Option<Vec<Vec<Io>>>,
 }
 
 /// Why a run ended early.
@@ -152,6 +155,7 @@ impl Runner {
             limit: None,
             audit_period: 1,
             runs: 0,
+            io: None,
         }
     }
 
@@ -255,11 +259,25 @@ pub(super) struct Standing {
     pub(super) at: usize,
     run: Run,
     leak: Leak,
+    /// What goes wrong within the next step.
+    pub(super) faults: Vec<Fault>,
+    /// Are faults about to strike?
+    pub(super) is_armed: bool,
+    /// The steps of I/O of the step under way, up to when nothing could go wrong any more.
+    pub(super) io: Vec<Io>,
 }
 
 impl Standing {
     pub(super) fn start() -> Standing {
-        Standing { stopwatch: Stopwatch::start(), at: 0, run: Run::default(), leak: Leak::default() }
+        Standing {
+            stopwatch: Stopwatch::start(),
+            at: 0,
+            run: Run::default(),
+            leak: Leak::default(),
+            faults: Vec::new(),
+            is_armed: false,
+            io: Vec::new(),
+        }
     }
 }
 
@@ -300,7 +318,16 @@ impl Pass<'_> {
             self.skip("the scenario has lasted long enough");
             return Ok(());
         }
-        self.step(step)
+        if let Step::Fault(fault) = step {
+            self.standing.faults.push(*fault);
+            self.count_io();
+            return Ok(());
+        }
+        self.arm();
+        self.step(step)?;
+        self.disarm();
+        self.count_io();
+        Ok(())
     }
 
     /// After the last step.
@@ -320,6 +347,8 @@ impl Pass<'_> {
             Step::Replay { step } => self.replay(*step),
             Step::Restart => self.start_again(false),
             Step::Crash => self.start_again(true),
+            // Kept for the step that follows.
+            Step::Fault(_) => Ok(()),
         }
     }
 
@@ -327,7 +356,7 @@ impl Pass<'_> {
         self.runner.limit.is_some_and(|limit| self.standing.stopwatch.elapsed() >= limit)
     }
 
-    fn skip(&mut self, why: &str) {
+    pub(super) fn skip(&mut self, why: &str) {
         self.standing.run.skipped += 1;
         self.watch.noted(self.standing.at, why);
     }
@@ -411,6 +440,11 @@ impl Pass<'_> {
         let is_wall = self.contract_clock() == Clock::Wall;
         let sent_ms = if is_wall { self.standing.stopwatch.elapsed_ms() } else { 0 };
         let mut response = self.timed_call(call)?;
+        if self.standing.is_armed
+            && let Some(ended) = self.after_faults(call, &response)?
+        {
+            return Ok(ended);
+        }
         for _ in 0..BUSY_TRIES {
             if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || interrupt::requested() {
                 break;
@@ -586,7 +620,7 @@ impl Pass<'_> {
             self.skip("the system is not durable");
             return Ok(());
         }
-        guarded(&self.runner.watchdog, || if crashed { self.sut.crash() } else { self.sut.restart() })??;
+        self.started_again(crashed)?;
         self.runner.model.restarted(crashed);
         self.watch.noted(self.standing.at, if crashed { "crashed and started again" } else { "restarted" });
         Ok(())
@@ -662,7 +696,7 @@ fn numbered(owner: &str, number: u32) -> Text {
 }
 
 /// Runs the system's own code: a panic in it is a violation of `total`, not our end.
-fn guarded<T>(watchdog: &Option<Watchdog>, system: impl FnOnce() -> T) -> Result<T, Violation> {
+pub(super) fn guarded<T>(watchdog: &Option<Watchdog>, system: impl FnOnce() -> T) -> Result<T, Violation> {
     let guard = panics::Guard::new();
     watchdog.iter().for_each(Watchdog::beat);
     let ended = catch_unwind(AssertUnwindSafe(system));

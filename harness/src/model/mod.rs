@@ -15,6 +15,7 @@ mod allocations;
 pub(crate) mod company;
 pub mod coverage;
 mod discreet;
+mod doubt;
 mod epoch;
 mod index;
 pub mod layout;
@@ -37,6 +38,7 @@ use crate::operation::{Answer, Kind, Operation, Refusal, Response, Text, is_name
 use crate::property::{Property, Violation};
 use coverage::{Coverage, Outcome};
 use discreet::Owners;
+use doubt::World;
 use epoch::Epoch;
 use pool::{Freed, Moment, Pool};
 use reason::{Reason, Reasons};
@@ -74,6 +76,10 @@ pub struct Model {
     discreet: FxHashSet<(usize, usize)>,
     /// What last changed or should not have changed the state.
     last: Event,
+    /// Has the system lost the open transaction to a failure?
+    is_lost: bool,
+    /// The other states in which the system may be, after a call that may have happened or not.
+    others: Vec<World>,
     /// A call was refused that may have been done in part; nothing is known from here on.
     uncertain: bool,
     /// Is it asked to say what it allows?
@@ -85,8 +91,9 @@ pub struct Model {
 }
 
 /// What happened last to the state; tells which promise a wrong listing breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Event {
+    #[default]
     Changed,
     Refused,
     RolledBack,
@@ -106,6 +113,8 @@ impl Model {
             owners: Owners::default(),
             discreet: FxHashSet::default(),
             last: Event::Changed,
+            is_lost: false,
+            others: Vec::new(),
             uncertain: false,
             explains: false,
             allowed: String::new(),
@@ -120,6 +129,8 @@ impl Model {
         self.epoch = None;
         self.owners.clear();
         self.last = Event::Changed;
+        self.is_lost = false;
+        self.others.clear();
         self.uncertain = false;
     }
 
@@ -209,6 +220,18 @@ impl Model {
         if let Err(refusal) = response {
             self.judge_text(operation, refusal)?;
         }
+        if self.others.is_empty() {
+            self.judge_here(operation, response)
+        } else {
+            self.judge_worlds(operation, response)
+        }
+    }
+
+    /// Judges the answer in the present world.
+    fn judge_here(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
+        if self.is_lost {
+            return self.judge_lost(operation, response);
+        }
         match operation {
             Operation::CreatePool { pool, prefix, shape } => {
                 self.create_pool(operation, response, pool, prefix, shape)?;
@@ -262,6 +285,8 @@ impl Model {
     /// The system was restarted, or crashed and started again.
     pub fn restarted(&mut self, crashed: bool) {
         self.state.roll_back();
+        self.is_lost = false;
+        self.others.iter_mut().for_each(World::roll_back);
         if !self.contract.durable {
             self.state = State::default();
         }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{Report, Reported};
+use crate::engine::crash::Visited;
 use crate::engine::exhaust::Covered;
 use crate::model::coverage::AddressClass;
 use crate::operation::Method;
@@ -38,6 +39,10 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     if let Some(covered) = report.covered {
         let (scenarios, Covered { letters, depth }) = (covered.scenarios(), covered);
         writeln!(out, "these cover all {scenarios} scenarios of up to {depth} of {letters} steps: equal states, once")?;
+    }
+    if let Some(Visited { scenarios, singles, pairs, equal }) = report.visited {
+        writeln!(out, "{} crash states after one fault and {pairs} after two, of {scenarios} scenarios", singles)?;
+        writeln!(out, "{equal} more leave the same behind as one of those")?;
     }
     if report.skipped > 0 {
         writeln!(out, "{} steps were skipped: not in the contract, or with nothing to refer to", report.skipped)?;

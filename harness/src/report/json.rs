@@ -21,6 +21,12 @@ pub fn render(report: &Report) -> String {
         "interrupted": report.is_interrupted,
         "covered": report.covered.map(Covered::scenarios),
         "depth": report.covered.map(|covered| covered.depth),
+        "crash_states": report.visited.map(|visited| json!({
+            "scenarios": visited.scenarios,
+            "singles": visited.singles,
+            "pairs": visited.pairs,
+            "equal": visited.equal,
+        })),
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "coverage": coverage(&report.coverage),
         "missing": report.missing,

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
+use crate::engine::crash::Visited;
 use crate::engine::examine::unchecked;
 use crate::engine::exhaust::Covered;
 use crate::engine::minimise::Minimal;
@@ -45,6 +46,8 @@ pub struct Report {
     pub unchecked: Vec<(Property, &'static str)>,
     /// Did the user end it early?
     pub is_interrupted: bool,
+    /// Where faults were injected at every step of I/O: what was visited.
+    pub visited: Option<Visited>,
     /// Where all scenarios up to a depth were to be tried: which were.
     pub covered: Option<Covered>,
 }
@@ -95,6 +98,7 @@ impl Report {
             unchecked: Vec::new(),
             is_interrupted: false,
             covered: None,
+            visited: None,
         }
     }
 

@@ -14,6 +14,7 @@ mod spell;
 
 use std::sync::Arc;
 
+use crate::fault::Fault;
 use crate::operation::{Operation, Text};
 
 pub use parse::{ParseError, parse};
@@ -70,6 +71,8 @@ pub enum Step {
     Restart,
     /// A sudden death of the system, and a new start.
     Crash,
+    /// Something that goes wrong within the next step that is no fault.
+    Fault(Fault),
 }
 
 /// "What step N was granted": the `nth` grant of a step, both counted from 0.
@@ -177,7 +180,12 @@ impl Step {
                 }
             }
             Step::AdvanceTo { lease, .. } => found.push(lease),
-            Step::Replay { .. } | Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
+            Step::Replay { .. }
+            | Step::Fill { .. }
+            | Step::Drain { .. }
+            | Step::Restart
+            | Step::Crash
+            | Step::Fault(_) => {}
         }
         found.into_iter()
     }

@@ -11,6 +11,8 @@
 //! renew p0 @3~upper "a" ttl 5     in another spelling
 //! advance @3-1                    to one millisecond before step 3's lease ends
 //! fill p0 "b" 8
+//! fault kill before 3             the process dies before the third I/O step of the next step
+//! fault power-loss 7 after 3      the power goes after it; what that takes is drawn with seed 7
 //! ```
 //!
 //! Tokens stand apart: between any two is a blank (a space or a tab), only the `+` between requests
@@ -21,6 +23,7 @@ use std::sync::Arc;
 
 use super::request::is_request;
 use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, text};
+use crate::fault::{Fault, FaultKind, Moment};
 use crate::operation::{Operation, PoolShape, Request, Requests, Text, Want};
 use poolproof_core::text::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
 
@@ -220,10 +223,11 @@ impl<'a> Line<'a> {
             "replay" => Step::Replay { step: self.step_reference()? },
             "restart" => Step::Restart,
             "crash" => Step::Crash,
+            "fault" => Step::Fault(self.fault()?),
             word => {
                 let message = format!(
                     "`{}` is no step; steps are pool, update, delete, allocate, release, release-owner, renew, \
-                     begin, commit, rollback, list, usage, advance, restart, crash, fill, drain, replay, raw",
+                     begin, commit, rollback, list, usage, advance, restart, crash, fault, fill, drain, replay, raw",
                     shown(word)
                 );
                 return Err(self.error_at(start, message));
@@ -385,7 +389,27 @@ impl<'a> Line<'a> {
         let start = self.at;
         let number: u64 = self.digits()?;
         let index = number.checked_sub(1).and_then(|index| u32::try_from(index).ok());
-        index.ok_or_else(|| self.error_at(start, "steps and grants are counted from 1 to 4294967296"))
+        index.ok_or_else(|| self.error_at(start, "steps, grants and I/O steps are counted from 1 to 4294967296"))
+    }
+
+    fn fault(&mut self) -> Parsed<Fault> {
+        let kind = self.one_of(&FaultKind::ALL, "a kind of fault", FaultKind::name)?;
+        let kind = if kind.seed().is_some() { kind.seeded(self.number()?) } else { kind };
+        let moment = self.one_of(&[Moment::Before, Moment::After], "a moment", Moment::name)?;
+        self.gap()?;
+        Ok(Fault { kind, moment, step: self.counted_from_one()? })
+    }
+
+    /// The next word, which must be the name of one of these.
+    fn one_of<T: Copy>(&mut self, choices: &[T], what: &str, name: fn(T) -> &'static str) -> Parsed<T> {
+        self.skip_space();
+        let start = self.at;
+        let word = self.word();
+        let found = choices.iter().copied().find(|choice| name(*choice) == word);
+        found.ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|choice| name(*choice)).collect();
+            self.expected_at(start, &format!("{what} ({})", names.join(", ")))
+        })
     }
 
     fn spelling(&mut self) -> Parsed<Spelling> {

@@ -31,6 +31,7 @@ impl fmt::Display for Step {
             Step::Replay { step } => write!(f, "replay @{}", u64::from(*step) + 1),
             Step::Restart => f.write_str("restart"),
             Step::Crash => f.write_str("crash"),
+            Step::Fault(fault) => write!(f, "fault {fault}"),
         }
     }
 }

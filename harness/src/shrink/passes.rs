@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::Offer;
 use crate::address::{Family, Span, number, parse_address, parse_prefix};
+use crate::fault::{Fault, FaultKind, Moment};
 use crate::operation::{Operation, PoolShape, Request, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
@@ -122,7 +123,7 @@ fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
                 }
             }
         }
-        Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash => {}
+        Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash | Step::Fault(_) => {}
     }
 }
 
@@ -192,9 +193,24 @@ fn simpler_steps(step: &Step, steps: &[Step]) -> Vec<Step> {
         Step::Replay { step } => {
             steps.get(*step as usize).filter(|step| matches!(step, Step::Call(_))).cloned().into_iter().collect()
         }
+        Step::Fault(fault) => simpler_faults(*fault).map(Step::Fault).collect(),
         Step::Restart | Step::Crash => Vec::new(),
     }
 }
+
+/// The plainest kinds first, then earlier steps and other draws.
+fn simpler_faults(fault: Fault) -> impl Iterator<Item = Fault> {
+    let kinds = [FaultKind::Error, FaultKind::Kill, FaultKind::PowerLoss(0)].map(|kind| Fault { kind, ..fault });
+    let moment = Fault { moment: Moment::Before, ..fault };
+    let steps = (0..fault.step.min(MOST_IO_STEPS)).map(move |step| Fault { step, ..fault });
+    let seeds = 0..fault.kind.seed().unwrap_or(0).min(MOST_SEEDS);
+    let draws = seeds.map(move |seed| Fault { kind: fault.kind.seeded(seed), ..fault });
+    kinds.into_iter().chain([moment]).chain(steps).chain(draws).filter(move |simpler| *simpler != fault)
+}
+
+/// So many of the first I/O steps, and so many draws, are tried for a fault.
+const MOST_IO_STEPS: u32 = 64;
+const MOST_SEEDS: u32 = 4;
 
 fn simpler_operations(operation: &Operation<Operand>) -> Vec<Operation<Operand>> {
     let mut found = match operation {
@@ -380,7 +396,7 @@ pub(super) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &
             }
             Step::Drain { pool, .. } => visit(false, pool),
             Step::Call(operation) => visit_call_names(operation, &mut visit),
-            Step::AdvanceTo { .. } | Step::Replay { .. } | Step::Restart | Step::Crash => {}
+            Step::AdvanceTo { .. } | Step::Replay { .. } | Step::Restart | Step::Crash | Step::Fault(_) => {}
         }
     }
 }

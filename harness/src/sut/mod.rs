@@ -21,6 +21,8 @@ pub mod orphans;
 pub mod process;
 #[cfg(feature = "process")]
 pub mod protocol;
+#[cfg(feature = "reference")]
+pub mod simulated;
 pub mod spec;
 #[cfg(feature = "reference")]
 pub mod sqlite;

@@ -32,6 +32,13 @@ pub const FORMS: &[Form] = &[
     },
     #[cfg(feature = "reference")]
     Form { name: "memory", form: "memory[?OPTION,…]", help: "the reference allocator in memory", start: memory },
+    #[cfg(feature = "reference")]
+    Form {
+        name: "simulated",
+        form: "simulated[?OPTION,…]",
+        help: "the reference allocator on SQLite, on a simulated disk that can fail",
+        start: simulated,
+    },
     #[cfg(feature = "mutants")]
     Form {
         name: "mutant",
@@ -91,6 +98,14 @@ fn sqlite(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Fai
         Some("") => return Err(Failure::Unable("`sqlite:` needs a path after it".to_owned())),
         Some(path) => Sqlite::at(path.as_ref(), variant)?,
     }))
+}
+
+#[cfg(feature = "reference")]
+fn simulated(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    match rest {
+        None => Ok(Box::new(super::simulated::Simulated::new(variant(options)?)?)),
+        Some(_) => Err(Failure::Unable("`simulated` takes no colon; options come after a question mark".to_owned())),
+    }
 }
 
 #[cfg(feature = "reference")]

@@ -1,4 +1,8 @@
 //! Faults: what goes wrong, and at which I/O step.
+//!
+//! Their texts are those of scenarios: `kill before 3`, `power-loss 7 after 3`; steps are counted from 1 there.
+
+use std::fmt;
 
 /// An injected failure, and the I/O step at which it strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +29,7 @@ pub enum Moment {
 pub enum FaultKind {
     /// The step is said to have failed.
     Error,
-    /// A read gives fewer bytes than it should.
+    /// A read fails after half of the bytes.
     ShortRead,
     /// No room is left for anything, until the faults are taken away.
     Full,
@@ -94,5 +98,68 @@ impl Io {
     /// Can it change what is on the disk?
     pub fn changes(self) -> bool {
         matches!(self, Io::Open | Io::Delete | Io::Write | Io::Truncate | Io::Sync)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if let Some(seed) = self.kind.seed() {
+            write!(f, " {seed}")?;
+        }
+        write!(f, " {} {}", self.moment.name(), u64::from(self.step) + 1)
+    }
+}
+
+impl Moment {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::Before => "before",
+            Moment::After => "after",
+        }
+    }
+}
+
+impl FaultKind {
+    /// Every kind, drawn kinds with seed 0.
+    pub const ALL: [FaultKind; 7] = [
+        FaultKind::Error,
+        FaultKind::ShortRead,
+        FaultKind::Full,
+        FaultKind::SyncFailure(0),
+        FaultKind::Busy,
+        FaultKind::Kill,
+        FaultKind::PowerLoss(0),
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Error => "error",
+            FaultKind::ShortRead => "short-read",
+            FaultKind::Full => "full",
+            FaultKind::SyncFailure(_) => "sync-failure",
+            FaultKind::Busy => "busy",
+            FaultKind::Kill => "kill",
+            FaultKind::PowerLoss(_) => "power-loss",
+        }
+    }
+
+    /// What it is drawn with, if it is.
+    pub fn seed(self) -> Option<u32> {
+        match self {
+            FaultKind::SyncFailure(seed) | FaultKind::PowerLoss(seed) => Some(seed),
+            _ => None,
+        }
+    }
+
+    /// The same kind, drawn with another seed, where it is drawn.
+    pub fn seeded(self, seed: u32) -> FaultKind {
+        match self {
+            FaultKind::SyncFailure(_) => FaultKind::SyncFailure(seed),
+            FaultKind::PowerLoss(_) => FaultKind::PowerLoss(seed),
+            other => other,
+        }
     }
 }

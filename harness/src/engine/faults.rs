@@ -1,0 +1,98 @@
+//! What a run does about faults: sets them before a step, and sees to what they leave behind.
+
+use crate::contract::Contract;
+use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response};
+use crate::sut::Failure;
+
+use super::run::{Judged, Pass, Stop, guarded};
+
+impl Pass<'_> {
+    /// Sets what the steps before asked for.
+    pub(super) fn arm(&mut self) {
+        let faults = std::mem::take(&mut self.standing.faults);
+        if faults.is_empty() && self.runner.io.is_none() {
+            return;
+        }
+        self.standing.is_armed = self.sut.arm(&faults);
+        if !self.standing.is_armed && !faults.is_empty() {
+            self.skip("faults cannot be injected here");
+        }
+    }
+
+    /// From here on nothing goes wrong any more; steps of I/O are counted no further.
+    pub(super) fn disarm(&mut self) {
+        if std::mem::take(&mut self.standing.is_armed) {
+            self.standing.io = self.sut.io_steps();
+            self.sut.arm(&[]);
+        }
+    }
+
+    /// Keeps the steps of I/O of the step that has just ended, where they are counted.
+    pub(super) fn count_io(&mut self) {
+        let io = std::mem::take(&mut self.standing.io);
+        self.runner.io.iter_mut().for_each(|counted| counted.push(io.clone()));
+    }
+
+    /// What a call came to in which a fault struck; `None` where none did, or nobody noticed.
+    pub(super) fn after_faults(&mut self, call: &Operation, response: &Response) -> Result<Option<Response>, Stop> {
+        let Some(first) = self.sut.struck().first().copied() else { return Ok(None) };
+        if self.sut.is_down() {
+            self.watch.noted(self.standing.at, &format!("`{call}` was not answered: {first}"));
+            self.started_again(true)?;
+            self.runner.model.coverage.crashes += 1;
+            let listed = self.listed()?;
+            self.runner.model.died_within(call, held(listed.as_ref()));
+            self.judge_listed(listed.as_ref())?;
+            let message = "the process ended".into();
+            return Ok(Some(Err(Refusal { kind: Kind::UnknownOutcome, message })));
+        }
+        let Err(refusal) = response else { return Ok(None) };
+        self.disarm();
+        let listed = self.listed()?;
+        let judged = self.runner.model.judge_struck(call, refusal, first.kind, held(listed.as_ref()));
+        let (step, violation) = (self.standing.at, judged.as_ref().err());
+        self.watch.answered(&Judged { step, operation: call, response, allowed: "", violation });
+        judged?;
+        self.judge_listed(listed.as_ref())?;
+        Ok(Some(response.clone()))
+    }
+
+    /// Starts the system again. Faults may keep it from that; without them it must start.
+    pub(super) fn started_again(&mut self, crashed: bool) -> Result<(), Stop> {
+        if !self.sut.is_down() {
+            let started =
+                guarded(&self.runner.watchdog, || if crashed { self.sut.crash() } else { self.sut.restart() })?;
+            if started.is_ok() || !self.standing.is_armed || self.sut.struck().is_empty() {
+                return Ok(started?);
+            }
+        }
+        self.disarm();
+        Ok(guarded(&self.runner.watchdog, || self.sut.crash())??)
+    }
+
+    /// All that is held, where the system can say.
+    fn listed(&mut self) -> Result<Option<Response>, Failure> {
+        if !has_list(self.runner.model.contract()) {
+            return Ok(None);
+        }
+        self.sut.call(&LIST).map(Some)
+    }
+
+    fn judge_listed(&mut self, listed: Option<&Response>) -> Result<(), Stop> {
+        let judged = listed.map(|listed| self.runner.model.judge(&LIST, listed));
+        Ok(judged.unwrap_or(Ok(()))?)
+    }
+}
+
+const LIST: Operation = Operation::List { pool: None };
+
+fn has_list(contract: &Contract) -> bool {
+    contract.has(Method::List)
+}
+
+fn held(listed: Option<&Response>) -> Option<&[Allocation]> {
+    match listed {
+        Some(Ok(Answer::Listed(listed))) => Some(listed),
+        _ => None,
+    }
+}

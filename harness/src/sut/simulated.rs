@@ -1,0 +1,136 @@
+//! `simulated`: the reference allocator on SQLite, on a disk that fails at any step it is told to.
+
+use std::time::Duration;
+
+use poolproof_allocator::{Allocator, SqliteAllocator, SqliteOptions, Synchronous};
+use poolproof_disk::{Disk, Snapshot};
+
+use super::reference::{self, Variant};
+use super::{Failure, Sut};
+use crate::contract::Contract;
+use crate::fault::{Fault, Io};
+use crate::operation::{Operation, Response};
+use crate::property::{Property, Violation};
+
+/// The file on the disk.
+const NAME: &str = "allocator.db";
+
+/// The reference allocator on a simulated disk.
+#[derive(Debug)]
+pub struct Simulated {
+    disk: Disk,
+    /// The disk with an allocator on it that holds nothing.
+    empty: Snapshot,
+    variant: Variant,
+    synchronous: Synchronous,
+    contract: Contract,
+    /// Gone while the process is down.
+    allocator: Option<SqliteAllocator>,
+}
+
+impl Simulated {
+    /// A new disk with an allocator on it.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite does not take the disk.
+    pub fn new(variant: Variant) -> Result<Simulated, Failure> {
+        Simulated::with(variant, Synchronous::Full)
+    }
+
+    /// The same with what an acknowledged change is to survive.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite does not take the disk.
+    pub fn with(variant: Variant, synchronous: Synchronous) -> Result<Simulated, Failure> {
+        let unable = |why: String| Failure::Unable(format!("cannot make a simulated disk: {why}"));
+        let disk = Disk::new().ok_or_else(|| unable("SQLite does not take it".to_owned()))?;
+        disk.start();
+        drop(open(&disk, synchronous).map_err(|error| unable(describe(&error)))?);
+        let empty = disk.snapshot();
+        Ok(Simulated { disk, empty, variant, synchronous, contract: variant.contract(true), allocator: None })
+    }
+
+    fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
+        let opened = match self.allocator.take() {
+            Some(allocator) => allocator,
+            None => open(&self.disk, self.synchronous).map_err(|error| {
+                let message = format!("it does not start: {}", describe(&error));
+                Failure::Misbehaved(Violation::new(Property::Durable, message))
+            })?,
+        };
+        Ok(self.allocator.insert(opened))
+    }
+}
+
+fn open(disk: &Disk, synchronous: Synchronous) -> Result<SqliteAllocator, poolproof_allocator::Error> {
+    // Nobody else has the file: to wait for others would be to wait for nobody.
+    let busy_timeout = Duration::ZERO;
+    let options = SqliteOptions { synchronous, busy_timeout, vfs: Some(Disk::VFS), ..SqliteOptions::default() };
+    Allocator::open_with(disk.path(NAME), options)
+}
+
+impl Sut for Simulated {
+    fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        self.allocator = None;
+        self.disk.restore(&self.empty);
+        self.disk.start();
+        self.start().map(|_| ())
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        let variant = self.variant;
+        Ok(reference::call(self.start()?, variant, operation))
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.allocator = None;
+        self.start().map(|_| ())
+    }
+
+    fn crash(&mut self) -> Result<(), Failure> {
+        if !self.disk.is_down() {
+            self.disk.kill();
+        }
+        self.allocator = None;
+        self.disk.start();
+        self.start().map(|_| ())
+    }
+
+    fn forget(&mut self) -> bool {
+        self.allocator = None;
+        true
+    }
+
+    fn arm(&mut self, faults: &[Fault]) -> bool {
+        self.disk.arm(faults);
+        true
+    }
+
+    fn io_steps(&self) -> Vec<Io> {
+        self.disk.steps()
+    }
+
+    fn struck(&self) -> Vec<Fault> {
+        self.disk.struck()
+    }
+
+    fn is_down(&self) -> bool {
+        self.disk.is_down()
+    }
+
+    fn open_files(&self) -> Option<usize> {
+        Some(self.disk.open_files())
+    }
+}
+
+/// The error with its causes, which are ours to see.
+fn describe(error: &poolproof_allocator::Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,72 @@
+//! `crash`: the reference allocator loses nothing at any step of I/O, and who loses something is found out.
+
+use poolproof::engine::Silent;
+use poolproof::engine::check::{Budget, Options};
+use poolproof::engine::crash::crash;
+use poolproof::fault::{Fault, FaultKind, Moment};
+use poolproof::property::{Property, Verdict};
+use poolproof::report::Report;
+use poolproof::scenario::{Scenario, Step, parse};
+use poolproof::sut::memory::Memory;
+use poolproof::sut::reference::Variant;
+use poolproof::sut::simulated::Simulated;
+use poolproof::sut::{Failure, Sut};
+use poolproof_allocator::Synchronous;
+use tempfile::TempDir;
+
+fn scenario(steps: &str) -> Scenario {
+    parse(&format!("poolproof scenario 1\n{steps}")).unwrap()
+}
+
+fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
+    let folder = TempDir::new().unwrap();
+    let options = Options {
+        sut: "simulated".to_owned(),
+        budget: Budget::Runs(u64::MAX),
+        seed: 1,
+        max_steps: 12,
+        properties: Vec::new(),
+        keep_going: false,
+        save: folder.path().to_owned(),
+    };
+    crash(sut, vec![scenario(steps)], &options, &mut Silent)
+}
+
+/// A little of everything that writes.
+const WRITES: &str = "pool p0 10.0.0.0/29\nallocate \"a\" p0 ttl 5\nupdate p0 exclude 10.0.0.6\nbegin\nallocate \"b\" p0\n\
+    commit\nrenew p0 @2 \"a\" ttl 9\nadvance @2\nrelease-owner \"b\"\ndelete p0\n";
+
+#[test]
+fn nothing_is_lost_or_half_done_at_any_step() {
+    let mut sut = Simulated::new(Variant::default()).unwrap();
+    let report = strike(&mut sut, WRITES).unwrap();
+    assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+    let visited = report.visited.unwrap();
+    assert_eq!(visited.scenarios, 1);
+    assert!(visited.singles > 500 && visited.pairs > 500, "{visited:?}");
+}
+
+/// A disk that is not waited for: what was acknowledged goes with the power, and one kind of fault shows it.
+#[test]
+fn commits_that_the_disk_does_not_have_are_found_out() {
+    let mut sut = Simulated::with(Variant::default(), Synchronous::Normal).unwrap();
+    let report = strike(&mut sut, WRITES).unwrap();
+    assert_eq!(report.verdict, Verdict::Violated);
+    let found = &report.violations[0];
+    assert_eq!(found.property, Property::Durable);
+    let kept: Vec<&Step> = found.scenario.steps.iter().filter(|step| matches!(step, Step::Fault(_))).collect();
+    let lost = Fault { kind: FaultKind::PowerLoss(0), step: 0, moment: Moment::Before };
+    assert_eq!(kept, [&Step::Fault(lost)], "{}", found.scenario);
+    assert_eq!(
+        found.scenario.steps.len(),
+        3,
+        "a pool, and the power that goes before the next call: {}",
+        found.scenario
+    );
+}
+
+#[test]
+fn a_system_without_faults_cannot_be_struck() {
+    let Err(Failure::Unable(why)) = strike(&mut Memory::new(), WRITES) else { panic!("it was struck") };
+    assert!(why.contains("simulated"), "{why}");
+}
