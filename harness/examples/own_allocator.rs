@@ -128,6 +128,7 @@ fn main() {
         budget: Budget::Runs(20_000),
         seed: 1,
         max_steps: 60,
+        tours: true,
         properties: Vec::new(),
         keep_going: false,
         save: "counterexamples".into(),

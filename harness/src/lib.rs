@@ -13,6 +13,7 @@
 //!     budget: Budget::Runs(2_000),
 //!     seed: 7,
 //!     max_steps: 80,
+//!     tours: true,
 //!     properties: Vec::new(),
 //!     keep_going: false,
 //!     save: "counterexamples".into(),

@@ -105,6 +105,7 @@ fn campaign(sut: &str, runs: u64, save: &tempfile::TempDir) -> Report {
         budget: Budget::Runs(runs),
         seed: SEED,
         max_steps: Generator::DEFAULT_MAX_STEPS,
+        tours: true,
         properties: Vec::new(),
         keep_going: false,
         save: save.path().to_owned(),

@@ -25,6 +25,7 @@ fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
         budget: Budget::Runs(u64::MAX),
         seed: 1,
         max_steps: 12,
+        tours: true,
         properties: Vec::new(),
         keep_going: false,
         save: folder.path().to_owned(),

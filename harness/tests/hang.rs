@@ -69,6 +69,7 @@ fn hanging_process() {
             budget: Budget::Runs(10),
             seed: 1,
             max_steps: Generator::DEFAULT_MAX_STEPS,
+            tours: true,
             properties: Vec::new(),
             keep_going: false,
             save: role.into(),

@@ -69,6 +69,7 @@ fn campaign(mut sut: Changed) -> Report {
         budget: Budget::Runs(400),
         seed: 1,
         max_steps: Generator::DEFAULT_MAX_STEPS,
+        tours: true,
         properties: Vec::new(),
         keep_going: false,
         save: save.path().to_owned(),

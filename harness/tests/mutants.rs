@@ -95,6 +95,7 @@ fn exhausted(id: &str, bug: Bug, depth: usize) -> Report {
         budget: Budget::Runs(u64::MAX),
         seed: 0,
         max_steps: depth,
+        tours: false,
         properties: Vec::new(),
         keep_going: false,
         save: folder.path().to_owned(),

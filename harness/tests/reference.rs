@@ -16,6 +16,7 @@ fn passes(mut sut: impl Sut, name: &str, runs: u64) {
         budget: Budget::Runs(runs),
         seed: 1,
         max_steps: 80,
+        tours: true,
         properties: Vec::new(),
         keep_going: false,
         save: save.path().to_owned(),

@@ -25,7 +25,7 @@ pub const MUTANTS: &[Mutant] = &[
         .set(Setting::USUAL.promising(lax_about_releases)),
     Mutant::new("full-pool-returns-last", &[Exclusive], || Box::new(Calls(full_pool_returns_last))).in_steps(2),
     Mutant::new("align-down-overlap", &[Exclusive, Contained], || Box::new(Calls(align_down_overlap))).in_steps(3),
-    Mutant::new("alias-forms-two-keys", &[Canonical, Exclusive], || Box::new(Calls(alias_forms_two_keys))).in_steps(3),
+    Mutant::new("alias-forms-two-keys", &[Canonical, Exclusive], || Box::new(AliasFormsTwoKeys::default())).in_steps(3),
     Mutant::new("offer-not-reserved", &[Exclusive], || Box::new(OfferNotReserved::default())).in_steps(2),
     Mutant::new("pool-create-retry-wipes", &[Idempotent, Exclusive], || Box::new(Calls(pool_create_retry_wipes)))
         .in_steps(2),
@@ -243,16 +243,59 @@ fn align_down_overlap(base: &mut Base, operation: &Operation, bug: Bug) -> Respo
 }
 
 /// whereabouts (commits 7e88c264, b871d6ad), CVE-2021-29921 and its kin: what is held is found by its text, and one address
-/// has many.
-fn alias_forms_two_keys(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
-    let response = base.call(operation);
-    let Operation::Allocate { requests, ttl_ms, .. } = operation else { return response };
-    match requests.as_slice() {
-        [Request { want: Want::Named(Written::Odd(text)), .. }] if bug.is_on() => match Grant::parse(text) {
-            Some(grant @ Grant::Address(_)) if is_refused(&response, Kind::Conflict) => base.pretend([grant], *ttl_ms),
-            _ => response,
-        },
-        _ => response,
+/// has many. In another spelling, well formed or not, it can be had once more, and nobody has it to give back.
+#[derive(Default)]
+struct AliasFormsTwoKeys {
+    keys: BTreeMap<(Text, IpAddr), String>,
+}
+
+impl AliasFormsTwoKeys {
+    /// Is the address held under another text than this?
+    fn is_other(&self, base: &mut Base, pool: &Text, address: IpAddr, text: &str) -> bool {
+        let key = self.keys.get(&(pool.clone(), address));
+        base.holder(pool, address).is_some() && key.map_or(address.to_string() != text, |key| key != text)
+    }
+}
+
+impl Faulty for AliasFormsTwoKeys {
+    fn call(&mut self, base: &mut Base, operation: &Operation, bug: Bug) -> Response {
+        if bug == Bug::Off {
+            return base.call(operation);
+        }
+        match operation {
+            Operation::Allocate { requests, ttl_ms, .. } => {
+                let [Request { pool, want: Want::Named(written) }] = requests.as_slice() else {
+                    return base.call(operation);
+                };
+                let text = written.to_string();
+                let Some(address) = read_leniently(&text) else { return base.call(operation) };
+                if self.is_other(base, pool, address, &text) {
+                    return base.pretend([Grant::Address(address)], *ttl_ms);
+                }
+                let response = base.call(operation);
+                if response.is_ok() {
+                    self.keys.insert((pool.clone(), address), text);
+                }
+                response
+            }
+            Operation::Release { pool, address: written, .. } => {
+                let text = written.to_string();
+                match read_leniently(&text) {
+                    Some(address) if self.is_other(base, pool, address, &text) => refuse(Kind::NotFound),
+                    _ => base.call(operation),
+                }
+            }
+            _ => base.call(operation),
+        }
+    }
+}
+
+/// The address that a text means to somebody who takes IPv4 mapped into IPv6, and leading zeros, for what they look like.
+fn read_leniently(text: &str) -> Option<IpAddr> {
+    let numbers: Option<Vec<u8>> = text.split('.').map(|number| number.parse().ok()).collect();
+    match numbers.as_deref() {
+        Some([a, b, c, d]) => Some(IpAddr::from([*a, *b, *c, *d])),
+        _ => text.parse::<IpAddr>().ok().map(|address| address.to_canonical()),
     }
 }
 

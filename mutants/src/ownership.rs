@@ -26,7 +26,7 @@ pub const MUTANTS: &[Mutant] = &[
         Box::new(StrangerMessagesHaveEffects::default())
     })
     .in_steps(3),
-    Mutant::new("renew-cache-acks-any-address", &[Owned], || Box::new(RenewCacheAcksAnyAddress::default())).in_steps(4),
+    Mutant::new("renew-cache-acks-any-address", &[Owned], || Box::new(RenewCacheAcksAnyAddress::default())).in_steps(5),
     Mutant::new("discover-downgrades-lease", &[Expiring, Accounted], || Box::new(Calls(discover_downgrades_lease)))
         .in_steps(3)
         .set(Setting::SAME),
@@ -170,7 +170,7 @@ impl Faulty for RenewCacheAcksAnyAddress {
     fn call(&mut self, base: &mut Base, operation: &Operation, bug: Bug) -> Response {
         let response = base.call(operation);
         match operation {
-            Operation::Allocate { owner, ttl_ms: Some(_), .. } if response.is_ok() => {
+            Operation::Renew { owner, .. } if response.is_ok() => {
                 self.seen.insert(owner.clone());
             }
             Operation::Renew { owner, ttl_ms, .. }
@@ -185,7 +185,9 @@ impl Faulty for RenewCacheAcksAnyAddress {
     }
 }
 
-/// dora (`next_expired`): whoever asks again is told of a whole lease, and has it for a fraction of that.
+/// dora (`next_expired`): a client that has a lease and asks anew has it from then on for as long as an offer lasts, a fraction
+/// of what it is told. (In dora the offer is told as such; a contract whose `repeat` is `same` allows that, so here the lease
+/// that is told is the promise that is broken.)
 fn discover_downgrades_lease(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
     let asked = any_one(operation);
     let had = asked.and_then(|asked| base.held(asked.pool).into_iter().find(|one| one.owner == *asked.owner));

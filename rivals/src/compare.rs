@@ -64,10 +64,14 @@ pub struct Row {
     pub outcome: Outcome,
 }
 
+/// Mutants that show with names or spellings which the rivals' alphabet does not have.
+const OUT_OF_REACH: [&str; 3] = ["ifname-not-in-key", "canonical-exclusion-as-text", "canonical-gateway-as-text"];
+
 /// Can all tools say what is wrong with it? What is measured, or shows only beside a second instance, takes more than a
 /// judge of answers.
 pub fn is_comparable(mutant: &Mutant) -> bool {
-    !mutant.breaks.iter().all(|property| matches!(property, Property::Bounded | Property::Unpredictable))
+    let is_judged = !mutant.breaks.iter().all(|property| matches!(property, Property::Bounded | Property::Unpredictable));
+    is_judged && !OUT_OF_REACH.contains(&mutant.id)
 }
 
 /// Runs every trial, as many at a time as there are processors.

@@ -1,7 +1,7 @@
 //! `rivals compare` runs the comparison; `rivals trial` is one trial of it; `rivals report` writes the tables again.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -86,6 +86,7 @@ fn run(arguments: Arguments) -> Result<()> {
             };
             let rows = compare(&bench, tools, &mutants)?;
             fs::create_dir_all(&out)?;
+            let rows = beside_earlier(rows, &out, seeds)?;
             fs::write(out.join("results.json"), lines(&rows)?)?;
             report::write(&rows, budget, &out)
         }
@@ -99,6 +100,20 @@ fn run(arguments: Arguments) -> Result<()> {
             report::write(&rows, u32::try_from(budget)?, &out)
         }
     }
+}
+
+/// The rows with those of earlier comparisons that they do not replace.
+fn beside_earlier(mut rows: Vec<Row>, out: &Path, seeds: u64) -> Result<Vec<Row>> {
+    let path = out.join("results.json");
+    if !path.exists() {
+        return Ok(rows);
+    }
+    let mut earlier: Vec<Row> = serde_json::from_str(&fs::read_to_string(path)?)?;
+    let is_there = |row: &Row| rows.iter().any(|new| (new.tool, &new.mutant, new.seed) == (row.tool, &row.mutant, row.seed));
+    let is_comparable = |row: &Row| find(&row.mutant).is_some_and(is_comparable);
+    earlier.retain(|row| row.seed <= seeds && is_comparable(row) && !is_there(row));
+    rows.extend(earlier);
+    Ok(rows)
 }
 
 fn choose(only: &[String]) -> Result<Vec<&'static Mutant>> {

@@ -80,6 +80,9 @@ pub(crate) struct Check {
     #[arg(long, value_name = "N", default_value_t = Generator::DEFAULT_MAX_STEPS as u64,
           value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) steps: u64,
+    /// Draw from the first scenario on: leave out the tour, a few scenarios that are the same with every seed
+    #[arg(long)]
+    pub(crate) no_tour: bool,
     /// Only violations of these properties count
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
     pub(crate) property: Vec<Property>,
@@ -185,6 +188,9 @@ pub(crate) struct Mutants {
     /// The first seed
     #[arg(long, value_name = "S", default_value = "1", value_parser = seed)]
     pub(crate) seed: u64,
+    /// Draw from the first scenario on: leave out the tour, a few scenarios that are the same with every seed
+    #[arg(long)]
+    pub(crate) no_tour: bool,
     /// Their defects are mended: now none may be caught
     #[arg(long)]
     pub(crate) mended: bool,

@@ -53,15 +53,21 @@ pub(super) fn run(arguments: &Mutants) -> Result<Verdict> {
         return list(&chosen, arguments.format);
     }
     let scores = try_all(&chosen, arguments)?;
-    if interrupt::requested() {
-        bail!("interrupted");
-    }
     let waiting: Vec<&Waiting> = WAITING.iter().filter(|_| arguments.only.is_empty()).collect();
     match arguments.format {
         Format::Human => print(&table(&scores, &waiting, arguments))?,
         Format::Json => print(&format!("{}\n", as_json(&scores, &waiting, arguments)))?,
     }
-    Ok(if scores.iter().all(|score| score.is_as_wanted(arguments)) { Verdict::Pass } else { Verdict::Violated })
+    Ok(verdict(&scores, arguments))
+}
+
+fn verdict(scores: &[Score], arguments: &Mutants) -> Verdict {
+    match scores.iter().all(|score| score.is_as_wanted(arguments)) {
+        false => Verdict::Violated,
+        // What was not tried says nothing.
+        true if interrupt::requested() => Verdict::Unknown,
+        true => Verdict::Pass,
+    }
 }
 
 /// The mutants of these names, or all, with their families.
@@ -97,12 +103,12 @@ fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
 /// Runs every trial, as many at a time as there are processors.
 fn try_all(chosen: &[(&'static str, &'static Mutant)], arguments: &Mutants) -> Result<Vec<Score>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let seeds = arguments.seed..=arguments.seed.saturating_add(arguments.seeds - 1);
+    let seeds = (0..arguments.seeds).map(|number| arguments.seed.wrapping_add(number));
     let jobs: Vec<(usize, u64)> =
         (0..chosen.len()).flat_map(|index| seeds.clone().map(move |seed| (index, seed))).collect();
     let bar = bar(jobs.len());
     let queue = Mutex::new(jobs.iter().enumerate());
-    let done: Mutex<Vec<(usize, Result<Trial>)>> = Mutex::new(Vec::new());
+    let done: Mutex<Vec<(usize, Result<Option<Trial>>)>> = Mutex::new(Vec::new());
     let work = || {
         while !interrupt::requested() {
             let Some((number, (index, seed))) = queue.lock().ok().and_then(|mut queue| queue.next()) else { break };
@@ -126,8 +132,9 @@ fn try_all(chosen: &[(&'static str, &'static Mutant)], arguments: &Mutants) -> R
     for (number, trial) in done {
         let (index, seed) = jobs[number];
         let id = chosen[index].1.id;
-        scores[index].trials.push(trial.with_context(|| format!("the mutant `{id}` with seed {seed}"))?);
+        scores[index].trials.extend(trial.with_context(|| format!("the mutant `{id}` with seed {seed}"))?);
     }
+    scores.retain(|score| !score.trials.is_empty());
     Ok(scores)
 }
 
@@ -136,20 +143,24 @@ fn bar(length: usize) -> ProgressBar {
     ProgressBar::new(length as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Runs one trial in a process of its own.
-fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> Result<Trial> {
+/// Runs one trial in a process of its own; nothing where the user wants to stop.
+fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> Result<Option<Trial>> {
     let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
     let sut = if arguments.mended { format!("mutant?bug=off:{}", mutant.id) } else { format!("mutant:{}", mutant.id) };
     let mut child = trial::this_program()?
         .args(["check", "--format", "json", "--sut", &sut])
         .args(["--runs", &arguments.budget.to_string(), "--seed", &seed.to_string()])
+        .args(arguments.no_tour.then_some("--no-tour"))
         .args([Path::new("--save"), folder])
         .stdout(output.try_clone().context("cannot hand on a temporary file")?)
         .spawn()
         .context("cannot start a trial")?;
     let status = trial::wait(&mut child, None)?;
+    if status.is_none() || interrupt::requested() {
+        return Ok(None);
+    }
     let report = read(&mut output).with_context(|| format!("the trial ended without a report ({status:?})"))?;
-    judged(&report)
+    judged(&report).map(Some)
 }
 
 fn read(output: &mut File) -> Result<Value> {
@@ -200,8 +211,14 @@ impl Score {
         counted.into_iter().map(|(_, property)| property).collect()
     }
 
-    fn executions(&self) -> Option<f64> {
-        median(self.caught().map(|caught| caught.executions as f64).collect())
+    /// In the median. A trial that found nothing counts as if the next scenario had.
+    fn executions(&self, budget: u64) -> Option<f64> {
+        self.caught().next()?;
+        let executions = self.trials.iter().map(|trial| match trial {
+            Trial::Caught(caught) => caught.executions as f64,
+            Trial::Survived => budget as f64 + 1.0,
+        });
+        median(executions.collect())
     }
 
     fn milliseconds(&self) -> Option<f64> {
@@ -225,7 +242,8 @@ impl Score {
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let (low, high) = (values.get(values.len().saturating_sub(1) / 2)?, values.get(values.len() / 2)?);
+    Some(f64::midpoint(*low, *high))
 }
 
 fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String {
@@ -248,7 +266,7 @@ fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String 
             score.mutant.id.to_owned(),
             by,
             "check".to_owned(),
-            number(score.executions(), 0),
+            number(score.executions(arguments.budget), 0),
             number(score.milliseconds(), 1),
             number(score.longest().map(|caught| caught.steps as f64), 0),
             number(score.mutant.shortest.map(|steps| steps as f64), 0),
@@ -260,7 +278,8 @@ fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String 
     let wanted = scores.iter().filter(|score| score.is_as_wanted(arguments)).count();
     let word = if arguments.mended { "mended, and none accused," } else { "caught" };
     let engines = if waiting.is_empty() { String::new() } else { format!("; {} wait for an engine", waiting.len()) };
-    format!("{table}\n\n{wanted} of {} {word} with each of {} seeds{engines}\n", scores.len(), arguments.seeds)
+    let early = if interrupt::requested() { "; interrupted, the rest was not tried" } else { "" };
+    format!("{table}\n\n{wanted} of {} {word} with each of {} seeds{engines}{early}\n", scores.len(), arguments.seeds)
 }
 
 fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value {
@@ -282,7 +301,7 @@ fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value
             "breaks": score.mutant.breaks.iter().map(|property| property.name()).collect::<Vec<_>>(),
             "properties": score.properties().into_iter().map(Property::name).collect::<Vec<_>>(),
             "engine": "check",
-            "executions": score.executions(),
+            "executions": score.executions(arguments.budget),
             "milliseconds": score.milliseconds(),
             "steps": score.longest().map(|caught| caught.steps),
             "shortest": score.mutant.shortest,
@@ -291,9 +310,9 @@ fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value
     });
     let waiting =
         waiting.iter().map(|Waiting { id, needs }| json!({ "id": id, "verdict": "unknown", "needs": needs.name() }));
-    let wanted = scores.iter().filter(|score| score.is_as_wanted(arguments)).count();
     json!({
-        "verdict": if wanted == scores.len() { Verdict::Pass.name() } else { Verdict::Violated.name() },
+        "verdict": verdict(scores, arguments).name(),
+        "interrupted": interrupt::requested(),
         "budget": arguments.budget,
         "seed": arguments.seed,
         "seeds": arguments.seeds,

@@ -41,6 +41,8 @@ pub struct Options {
     pub seed: u64,
     /// Steps a scenario at most.
     pub max_steps: usize,
+    /// Does it begin with the tour, which is the same for every seed?
+    pub tours: bool,
     /// Only violations of these count; empty means all.
     pub properties: Vec<Property>,
     /// Go on after a violation; each property is then reported once.
@@ -59,7 +61,7 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
     if sut.restarts_slowly() {
         generator = generator.with_rare_restarts();
     }
-    let mut tour = tour(sut.contract()).into_iter();
+    let mut tour = if options.tours { tour(sut.contract()) } else { Vec::new() }.into_iter();
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
     let mut campaign = Campaign::new(Report::new(&options.sut, Some(options.seed)).on(sut), examiner, progress);
@@ -147,7 +149,7 @@ pub(super) fn follow_up(
     // Where the file is not there, or does not show it by itself, the same campaign does.
     let reported = match (&saved, is_reproducible) {
         (Ok(()), true) => reported,
-        _ => reported.shown_by_campaign(options.seed, options.max_steps),
+        _ => reported.shown_by_campaign(options),
     };
     Ok(match saved {
         Ok(()) => reported,

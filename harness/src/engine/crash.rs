@@ -110,7 +110,7 @@ impl Strikes<'_> {
             return Ok(true);
         }
         let generator = Generator::new(contract).with_max_steps(self.options.max_steps);
-        let mut tour = tour(contract).into_iter();
+        let mut tour = if self.options.tours { tour(contract) } else { Vec::new() }.into_iter();
         let mut number = 0;
         while self.is_in_time() && !matches!(self.options.budget, Budget::Runs(runs) if number >= runs) {
             let drawn = tour.next().unwrap_or_else(|| generator.scenario(mix(self.options.seed, number)));

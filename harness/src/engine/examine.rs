@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::blame::without_suspects;
 use super::chance::{CHANCE_BITS, Choices};
 use super::run::{Finding, Run, Runner, Unwatched};
 use super::watchdog::OnHang;
@@ -97,6 +98,12 @@ impl Examiner {
         Examiner { runner, comparisons: COMPARISONS, is_sparing: true, ..thorough }
     }
 
+    /// The same, which looks after every scenario whether what should be gone is gone. Where equal states are visited once,
+    /// what is not seen here is not seen at all.
+    pub fn distrusting_resets(self) -> Examiner {
+        Examiner { runner: self.runner.distrusting_resets(), ..self }
+    }
+
     /// For single scenarios: as many second looks as there is reason for.
     pub fn thorough(sut: &dyn Sut) -> Examiner {
         Examiner {
@@ -143,8 +150,24 @@ impl Examiner {
                 None => self.unbounded(sut, scenario, &run)?,
             };
             run.finding = violation.map(|violation| Finding { step: scenario.steps.len(), violation });
+        } else if let Some(finding) = &mut run.finding
+            && may_be_called_otherwise(finding.violation.property)
+        {
+            self.name(sut, scenario, finding)?;
         }
         Ok(run)
+    }
+
+    /// Names the promise that is broken after what makes it break, where that is a name or a spelling.
+    fn name(&mut self, sut: &mut dyn Sut, scenario: &Scenario, finding: &mut Finding) -> Result<(), Failure> {
+        for (property, plain) in without_suspects(scenario) {
+            let run = self.uncounted(|runner| runner.run(sut, &plain, &mut Unwatched))?;
+            if run.finding.is_none() {
+                finding.violation.property = property;
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Are choices that are promised to be random no random ones, or the same in two fresh instances?
@@ -260,6 +283,30 @@ fn compare_times(
     }
     let (large_time, small_time) = (large.time_in_calls, typical.time_in_calls);
     Ok(Some(format!("the calls take {large_time:.1?}, but {small_time:.1?} with every prefix cut to 256 addresses")))
+}
+
+/// Does the model see what was done wrong here, rather than why?
+fn may_be_called_otherwise(property: Property) -> bool {
+    use Property::{
+        Accounted, Atomic, Classified, Complete, Contained, Durable, Exclusive, Expiring, Idempotent, Owned,
+        Reconfigurable, Released, Scoped,
+    };
+    matches!(
+        property,
+        Accounted
+            | Atomic
+            | Classified
+            | Complete
+            | Contained
+            | Durable
+            | Exclusive
+            | Expiring
+            | Idempotent
+            | Owned
+            | Reconfigurable
+            | Released
+            | Scoped
+    )
 }
 
 /// Keeps the runs in order, the quickest first.

@@ -57,7 +57,7 @@ pub fn exhaust(
 ) -> Result<Report, Failure> {
     let letters = alphabet(sut.contract());
     let reporter = progress.hang_reporter();
-    let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
+    let examiner = Examiner::sparing(sut).distrusting_resets().watched(sut, on_hang(options, &reporter))?;
     let mut campaign = Campaign::new(Report::new(&options.sut, None).on(sut), examiner, progress);
     let mut covered = Covered { letters: letters.len(), depth: 0 };
     let mut seen: FxHashSet<u64> = FxHashSet::default();

@@ -5,6 +5,7 @@
 //! [`exhaust`] tries all that are small, [`crash`] strikes at each step of I/O (`faults` sees to what that leaves behind), [`replay`] reads them from files, each in a `campaign`, and
 //! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`].
 
+mod blame;
 mod campaign;
 pub mod canary;
 pub mod chance;

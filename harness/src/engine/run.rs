@@ -165,6 +165,11 @@ impl Runner {
         Runner { audit_period: 16, ..self }
     }
 
+    /// The same runner, which looks after every scenario, as one does that is not [`trusting_resets`](Runner::trusting_resets).
+    pub fn distrusting_resets(self) -> Runner {
+        Runner { audit_period: 1, ..self }
+    }
+
     /// From now on a scenario goes no further after so much time: what is left of it is skipped. For
     /// campaigns that must end in time on slow systems.
     pub fn limit_scenarios(&mut self, limit: Duration) {

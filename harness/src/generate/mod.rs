@@ -135,13 +135,17 @@ impl Generator {
 
     fn shape(&self, rng: &mut Rng) -> Shape {
         let owners = 1 + rng.usize(..4);
-        let odd_owners = chance(6, rng);
+        let (owner_names, pool_names) = if chance(1, rng) {
+            names::joined(rng)
+        } else {
+            (names::owners(chance(6, rng), rng), names::pools(chance(3, rng), rng))
+        };
         let may_restart = self.restarts_of_16 >= 16 || chance(self.restarts_of_16, rng);
         let weights =
             Weights::draw(&Contract { durable: self.contract.durable && may_restart, ..self.contract.clone() }, rng);
         Shape {
-            pools: pools::draw(&self.contract, rng),
-            owners: names::owners(owners, odd_owners, rng),
+            pools: pools::draw(&self.contract, pool_names, rng),
+            owners: owner_names.into_iter().cycle().take(owners).collect(),
             weights,
             leases_of_16: *pick(&[0, 4, 12, 16], rng),
             odd_of_16: *pick(&[0, 0, 1, 4], rng),

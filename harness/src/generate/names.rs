@@ -36,7 +36,22 @@ const FAMILIES: &[&[&str]] = &[
     &["a\nb", "a\nc", "a", "a\tb"],
     &["$(id)", "`id`", "${HOME}", "%s%n", "\u{1b}[31m"],
     &["a,b", "a;b", "a b", "a=b", "a|b", "a:b"],
+    // Comments, and ends of lines that are not everybody's.
+    &["a#b", "a", "#a", "a //"],
+    &["a\rb", "a\r", "a\u{85}", "a\u{2028}b", "a\u{2029}", "a"],
 ];
+
+/// Parts of names: joined by one of these marks they are the same, though they are different pairs.
+const JOINTS: [char; 6] = ['/', ':', '-', '.', ' ', '|'];
+
+/// Owners and pools whose names, one after the other with a mark between them, are those of another pair.
+pub(super) fn joined(rng: &mut Rng) -> (Vec<Text>, Vec<Text>) {
+    let mark = *pick(&JOINTS, rng);
+    let both = |one: &str, other: &str| Text::from(format!("{one}{mark}{other}"));
+    let pools = vec![Text::from("a"), both("a", "b"), both("b", "c")];
+    let owners = vec![both("b", "c"), Text::from("c"), both("a", "b"), Text::from("a")];
+    (owners, pools)
+}
 
 /// The longest name, in bytes. Names of that length are told apart only by their ends.
 const LONGEST: usize = 255;
@@ -44,19 +59,19 @@ const LONGEST: usize = 255;
 /// Names that no system may take.
 const MALFORMED: &[&str] = &["", "a\0b", "\0"];
 
-/// So many owners: plain ones, or such as are easily confused.
-pub(super) fn owners(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
-    family(odd, rng).into_iter().cycle().take(count).collect()
+/// Names of owners: plain ones, or such as are easily confused.
+pub(super) fn owners(odd: bool, rng: &mut Rng) -> Vec<Text> {
+    family(odd, rng)
 }
 
-/// So many pools, all with different names.
-pub(super) fn pools(count: usize, odd: bool, rng: &mut Rng) -> Vec<Text> {
+/// Names of at least three pools, all different.
+pub(super) fn pools(odd: bool, rng: &mut Rng) -> Vec<Text> {
     if odd {
-        family(true, rng).into_iter().take(count).collect()
+        family(true, rng)
     } else {
         // Now and then each begins as the one before.
         let names = if chance(3, rng) { ["p1", "p10", "p100"] } else { ["p0", "p1", "p2"] };
-        names.into_iter().take(count).map(Text::from).collect()
+        names.map(Text::from).to_vec()
     }
 }
 

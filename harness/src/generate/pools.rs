@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 
-use super::{chance, names, pick};
+use super::{chance, pick};
 use crate::address::{Family, Grant, MAPPED, Span, parse_address};
 use crate::contract::Contract;
 use crate::operation::{PoolShape, Text};
@@ -29,12 +29,11 @@ const PLACES_V6: [u128; 6] =
 const HUGE_V4: [(u128, u8); 4] = [(0x0a00_0000, 8), (0x0a00_0000, 12), (0, 0), (0xac10_0000, 16)];
 const HUGE_V6: [(u128, u8); 4] = [(0xfd00 << 112, 64), (0x2001_0db8 << 96, 32), (0, 0), (0xfd00 << 112, 96)];
 
-/// One to three pools with distinct names; disjoint where the contract wants that.
-pub(super) fn draw(contract: &Contract, rng: &mut Rng) -> Vec<DrawnPool> {
+/// One to three pools with the first of these names; disjoint where the contract wants that.
+pub(super) fn draw(contract: &Contract, names: Vec<Text>, rng: &mut Rng) -> Vec<DrawnPool> {
     let count = *pick(&[1, 1, 1, 2, 2, 3], rng);
-    let odd_names = chance(3, rng);
     let mut pools: Vec<DrawnPool> = Vec::with_capacity(count);
-    for name in names::pools(count, odd_names, rng) {
+    for name in names.into_iter().take(count) {
         let pool = one(contract, name, rng);
         let clashes = |other: &DrawnPool| other.family == pool.family && other.prefix.overlaps(pool.prefix);
         // Overlaps are worth a try now and then, whatever the contract says of them.
@@ -72,8 +71,8 @@ fn prefix(family: Family, longest: u8, rng: &mut Rng) -> (u128, u8) {
     if chance(2, rng) {
         return *pick(&huge, rng);
     }
-    // 1, 2, 4, 8, 8, 16 addresses; at times some hundred.
-    let host_bits = if chance(1, rng) { 5 + rng.u8(..4) } else { *pick(&[0, 1, 2, 3, 3, 4], rng) };
+    // 1, 2, 4, 8, 8, 16 addresses; at times some hundred, or a thousand.
+    let host_bits = if chance(1, rng) { 5 + rng.u8(..6) } else { *pick(&[0, 1, 2, 3, 3, 4], rng) };
     let length = (family.bits() - host_bits).min(longest);
     let size = 1u128 << (family.bits() - length);
     let place = *pick(&places, rng);
@@ -140,14 +139,30 @@ fn in_other_spelling(usual: &Text, rng: &mut Rng) -> Text {
     text(&format!("{}{rest}", spell(Grant::Address(address), *pick(&SAME, rng))))
 }
 
-/// A number in the prefix, near one of its ends.
+/// Where a byte, a group or a word of an address ends: so many bits from its end.
+const BORDERS: [u32; 5] = [8, 16, 24, 32, 64];
+
+/// A number in the prefix, near one of its ends or near a border of bytes, groups or words.
 pub(super) fn place_within(prefix: Span, rng: &mut Rng) -> u128 {
     let size = prefix.last - prefix.first;
+    if chance(2, rng)
+        && let Some(border) = border_within(prefix, rng)
+    {
+        return border.saturating_add(u128::from(rng.u8(..6))).saturating_sub(3).clamp(prefix.first, prefix.last);
+    }
     let offset = u128::from(rng.u8(..8)).min(size);
     if rng.bool() { prefix.first + offset } else { prefix.last - offset }
 }
 
-/// A short span in the prefix, near one of its ends.
+/// The first number after a border within the prefix: of the first one there is, or of one farther on.
+fn border_within(prefix: Span, rng: &mut Rng) -> Option<u128> {
+    let period = 1u128 << pick(&BORDERS, rng);
+    let count = (prefix.last / period).checked_sub(prefix.first / period).filter(|count| *count > 0)?;
+    let number = if rng.bool() { 1 } else { 1 + rng.u128(..count) };
+    Some((prefix.first / period + number) * period)
+}
+
+/// A short span in the prefix, near one of its ends or a border.
 fn span_within(prefix: Span, rng: &mut Rng) -> Span {
     let first = place_within(prefix, rng);
     Span { first, last: first.saturating_add(u128::from(rng.u8(..6))).min(prefix.last) }

@@ -203,6 +203,10 @@ impl<'a> Drawn<'a> {
                 Some((_, reference, _)) => Operand::Granted(reference, spelling),
                 None => Operand::Nth(i64::from(rng.u8(..8)), spelling),
             },
+            5 if rng.bool() => {
+                let DrawnPool { family, prefix, .. } = self.pool(pool);
+                Operand::Literal(text(&family.address(pools::place_within(*prefix, rng)).to_string()))
+            }
             5 => Operand::Literal(self.foreign_address(pool, rng)),
             6..=8 => Operand::Nth(-1 - i64::from(rng.u8(..4)), spelling),
             9..=11 => match &self.pool(pool).shape.gateway {
@@ -275,10 +279,16 @@ impl<'a> Drawn<'a> {
     }
 
     fn block_length(&self, pool: u8, rng: &mut Rng) -> u8 {
-        let bits = self.pool(pool).family.bits();
+        let DrawnPool { family, prefix, .. } = self.pool(pool);
+        let bits = family.bits();
         match rng.u8(..16) {
             0 => rng.u8(..),
             1 => 0,
+            // A few of the pool's own kind.
+            2..=5 => {
+                let length = bits - (prefix.last - prefix.first).count_ones() as u8;
+                length.saturating_add(*pick(&[0, 1, 2, 3, 4, 8, 16, 24, 32], rng)).min(bits)
+            }
             _ => bits - rng.u8(..5),
         }
     }
@@ -379,7 +389,10 @@ impl<'a> Drawn<'a> {
 
     fn fill(&mut self, rng: &mut Rng) -> Option<Step> {
         let pool = self.pool_index(rng);
-        let count = if chance(1, rng) { 300 } else { *pick(&[2, 8, 16, 32], rng) };
+        let DrawnPool { prefix, .. } = self.pool(pool);
+        // What has some hundred addresses is rarely filled but on purpose.
+        let is_large = (64..2048).contains(&(prefix.last - prefix.first));
+        let count = if chance(if is_large { 4 } else { 1 }, rng) { 300 } else { *pick(&[2, 8, 16, 32], rng) };
         let (owner, ttl_ms) = (pick(&self.shape.owners, rng).clone(), self.ttl(rng));
         self.will_grant(&owner, std::iter::repeat_n(pool, 3), ttl_ms.is_some());
         Some(Step::Fill { pool: self.pool(pool).name.clone(), owner, count, ttl_ms })
@@ -401,10 +414,13 @@ impl<'a> Drawn<'a> {
         Some(Step::Call(Operation::DeletePool { pool: self.pool_name(pool, rng) }))
     }
 
-    /// A pool once more: taken, or overlapping, or deleted before.
+    /// A pool once more, at times in another shape: taken, or overlapping, or deleted before.
     fn create_again(&mut self, rng: &mut Rng) -> Option<Step> {
         let pool = self.pool(self.pool_index(rng));
-        let Step::Call(Operation::CreatePool { pool: name, prefix, shape }) = create(pool) else { return None };
+        let Step::Call(Operation::CreatePool { pool: name, prefix, mut shape }) = create(pool) else { return None };
+        if rng.bool() {
+            shape = pools::shape(self.contract, pool.family, pool.prefix, rng);
+        }
         let name = if rng.bool() { name } else { text("again") };
         Some(Step::Call(Operation::CreatePool { pool: name, prefix, shape }))
     }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
+use crate::engine::check::Options;
 use crate::engine::crash::Visited;
 use crate::engine::examine::unchecked;
 use crate::engine::exhaust::Covered;
@@ -189,9 +190,10 @@ impl Reported {
     }
 
     /// The same where only the campaign that found it shows it: with the same seed it comes to the same scenario.
-    pub fn shown_by_campaign(self, seed: u64, max_steps: usize) -> Reported {
+    pub fn shown_by_campaign(self, &Options { seed, max_steps, tours, .. }: &Options) -> Reported {
         let (runs, sut) = (self.executions, shell_word(&self.sut));
-        let reproduce = format!("poolproof check --sut {sut} --seed {seed} --steps {max_steps} --runs {runs}");
+        let tour = if tours { "" } else { " --no-tour" };
+        let reproduce = format!("poolproof check --sut {sut} --seed {seed} --steps {max_steps}{tour} --runs {runs}");
         Reported { reproduce, ..self }
     }
 

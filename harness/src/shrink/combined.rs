@@ -187,6 +187,13 @@ fn alterations(best: &Scenario) -> impl Iterator<Item = (usize, Step)> {
         match step {
             Step::Drain { pool, .. } => others.extend(releases(&best.steps[..index], pool)),
             Step::Fill { pool, owner, count, ttl_ms } => {
+                let renewed = best.steps[index + 1..].iter().filter_map(renewal).map(|ttl_ms| Step::Fill {
+                    pool: pool.clone(),
+                    owner: owner.clone(),
+                    count: *count,
+                    ttl_ms: Some(ttl_ms),
+                });
+                others.extend(renewed);
                 let requests = smallvec![Request { pool: pool.clone(), want: Want::Any }];
                 others.push(Step::Call(Operation::Allocate { owner: owner.clone(), requests, ttl_ms: *ttl_ms }));
                 // What fills a pool must take more when others take less.
@@ -196,6 +203,7 @@ fn alterations(best: &Scenario) -> impl Iterator<Item = (usize, Step)> {
             Step::Call(operation) => {
                 others.extend(merged(operation, &best.steps[index + 1..]).map(Step::Call));
                 others.extend(with_holes(operation).into_iter().map(Step::Call));
+                others.extend(at_first_places(operation).map(Step::Call));
             }
             _ => {}
         }
@@ -230,10 +238,41 @@ fn merged<'a>(
         {
             Some(Operation::CreatePool { pool: pool.clone(), prefix: prefix.clone(), shape: shape.clone() })
         }
-        (Operation::Allocate { owner, requests, .. }, Step::Call(Operation::Renew { ttl_ms, .. })) => {
-            Some(Operation::Allocate { owner: owner.clone(), requests: requests.clone(), ttl_ms: Some(*ttl_ms) })
+        (Operation::Allocate { owner, requests, .. }, other) => {
+            let ttl_ms = Some(renewal(other)?);
+            Some(Operation::Allocate { owner: owner.clone(), requests: requests.clone(), ttl_ms })
+        }
+        (Operation::Advance { ms }, Step::Call(Operation::Advance { ms: more })) => {
+            Some(Operation::Advance { ms: ms.saturating_add(*more) })
         }
         _ => None,
+    })
+}
+
+/// The length of the lease that a step gives to what is held.
+fn renewal(step: &Step) -> Option<u64> {
+    match step {
+        Step::Call(Operation::Renew { ttl_ms, .. }) => Some(*ttl_ms),
+        _ => None,
+    }
+}
+
+/// So many of the first places of a pool may stand in for an address.
+const PLACES: i64 = 3;
+
+/// The call with a place in the pool for each of its addresses: then it needs nobody that was granted one.
+fn at_first_places(operation: &Operation<Operand>) -> impl Iterator<Item = Operation<Operand>> {
+    let count = operation.clone().addresses_mut().count();
+    (0..count).flat_map(|nth| (0..PLACES).map(move |place| (nth, place))).filter_map(move |(nth, place)| {
+        let mut changed = operation.clone();
+        let operand = changed.addresses_mut().nth(nth)?;
+        let at = match operand {
+            Operand::Granted(_, spelling) => Operand::Nth(place, *spelling),
+            Operand::Nth(other, spelling) if *other != place => Operand::Nth(place, *spelling),
+            _ => return None,
+        };
+        *operand = at;
+        Some(changed)
     })
 }
 

@@ -387,7 +387,7 @@ pub(super) fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
 }
 
 /// Shows every name in the scenario: (is it an owner's, the name).
-pub(super) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &mut Text)) {
+pub(crate) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &mut Text)) {
     for step in &mut scenario.steps {
         match step {
             Step::Fill { pool, owner, .. } => {
