@@ -110,6 +110,7 @@ fn what_takes_few_calls_is_found_by_trying_all() {
         ("stale-del-frees-new-owner", 5),
         ("double-release-dups-freelist", 5),
         ("durable-clock-begins-anew", 3),
+        ("atomic-rollback-keeps-pools", 3),
     ] {
         let report = exhausted(id, Bug::On, steps);
         assert_eq!(report.verdict, Verdict::Violated, "{id}");

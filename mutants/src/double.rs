@@ -350,7 +350,7 @@ fn pool_create_retry_wipes(base: &mut Base, operation: &Operation, bug: Bug) -> 
 }
 
 /// Antrea (#7306), cluster-api-ipam-provider-in-cluster (#272), libnetwork (6c48c37e): each pool is a name space of its own,
-/// and nobody looks whether it overlaps another.
+/// and nobody looks whether it overlaps another. (Ranges within a pool may overlap; here that is no defect.)
 fn overlapping_pools_accepted(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
     let response = base.call(operation);
     let Operation::CreatePool { pool, .. } = operation else { return response };

@@ -75,7 +75,7 @@ fn first_of(shape: &PoolShape) -> Option<u128> {
 }
 
 /// libnetwork (291de3df), Kea (#4444), vm-allocator (e55eb23), omicron (#10748): a range whose end is its start is taken for
-/// empty.
+/// empty. (Of the pools of one and two addresses in the same reports, this is the one whose whole range is an address.)
 fn size_one_range(base: &mut Base, operation: &Operation, bug: Bug) -> Response {
     match asked_of(base, operation, bug) {
         Some((.., spans)) if matches!(spans.as_slice(), [span] if span.first == span.last) => refuse(Kind::Exhausted),

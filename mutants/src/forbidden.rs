@@ -105,6 +105,7 @@ fn cast_leaves_the_prefix(base: &mut Base, operation: &Operation, bug: Bug) -> R
 }
 
 /// kube-ovn (PR #3455, PR #5668): when a pool is changed, what is free is worked out from its prefix without what is in use.
+/// (What forgets the exclusions instead is `reconfigurable-exclusions-come-back`.)
 #[derive(Default)]
 struct RebuildForgetsInUse {
     in_use: Forgotten,

@@ -98,10 +98,10 @@ impl Examiner {
         Examiner { runner, comparisons: COMPARISONS, is_sparing: true, ..thorough }
     }
 
-    /// The same, which looks after every scenario whether what should be gone is gone. Where equal states are visited once,
-    /// what is not seen here is not seen at all.
-    pub fn distrusting_resets(self) -> Examiner {
-        Examiner { runner: self.runner.distrusting_resets(), ..self }
+    /// The same, which looks after every scenario whether what should be gone is gone, and knows then in which state the
+    /// scenario ended. Where equal states are visited once, what is not seen here is not seen at all.
+    pub fn keeping_state(self) -> Examiner {
+        Examiner { runner: self.runner.keeping_state(), ..self }
     }
 
     /// For single scenarios: as many second looks as there is reason for.

@@ -57,7 +57,7 @@ pub fn exhaust(
 ) -> Result<Report, Failure> {
     let letters = alphabet(sut.contract());
     let reporter = progress.hang_reporter();
-    let examiner = Examiner::sparing(sut).distrusting_resets().watched(sut, on_hang(options, &reporter))?;
+    let examiner = Examiner::sparing(sut).keeping_state().watched(sut, on_hang(options, &reporter))?;
     let mut campaign = Campaign::new(Report::new(&options.sut, None).on(sut), examiner, progress);
     let mut covered = Covered { letters: letters.len(), depth: 0 };
     let mut seen: FxHashSet<u64> = FxHashSet::default();
@@ -210,5 +210,43 @@ mod tests {
         assert_eq!(alphabet(&Contract::default()).len(), 10);
         let six = Contract { families: Families::only(Family::V6), ..full() };
         assert_eq!(alphabet(&six).len(), 30);
+    }
+
+    /// Every scenario of up to two steps, without leaving any out, shows of each mutant what `exhaust` shows.
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn what_is_visited_once_misses_nothing() {
+        use super::super::Silent;
+        use super::super::check::Budget;
+        use super::super::run::{Runner, Unwatched};
+        use crate::property::Verdict;
+
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options {
+            sut: String::new(),
+            budget: Budget::Runs(u64::MAX),
+            seed: 0,
+            max_steps: 2,
+            tours: false,
+            properties: Vec::new(),
+            keep_going: false,
+            save: folder.path().to_owned(),
+        };
+        // What hangs ends the process.
+        for (_, mutant) in poolproof_mutants::all().filter(|(_, mutant)| mutant.id != "random-spins-when-full") {
+            let mut sut = mutant.sut(poolproof_mutants::Bug::On);
+            let letters = alphabet(sut.contract());
+            let mut runner = Runner::new(sut.as_ref());
+            let pairs =
+                letters.iter().flat_map(|first| letters.iter().map(|second| vec![first.clone(), second.clone()]));
+            let fails = pairs
+                .map(|steps| Scenario { steps })
+                .find(|scenario| runner.run(sut.as_mut(), scenario, &mut Unwatched).unwrap().finding.is_some());
+            let report = exhaust(sut.as_mut(), 2, &options, &mut Silent).unwrap();
+            // Beyond that, a second look at a scenario may show more.
+            if let Some(scenario) = fails {
+                assert_eq!(report.verdict, Verdict::Violated, "{}: {scenario}", mutant.id);
+            }
+        }
     }
 }

@@ -116,6 +116,8 @@ pub struct Runner {
     limit: Option<Duration>,
     /// After every so many scenarios it is looked at whether what should be gone is gone: pools, and all after a reset.
     audit_period: u64,
+    /// Is the model's state wanted after a run?
+    keeps_state: bool,
     runs: u64,
     /// The steps of I/O of each step of the scenario, where they are counted.
     pub(super) io: Option<Vec<Vec<Io>>>,
@@ -154,6 +156,7 @@ impl Runner {
             is_timing: !sut.is_fast(),
             limit: None,
             audit_period: 1,
+            keeps_state: false,
             runs: 0,
             io: None,
         }
@@ -165,9 +168,10 @@ impl Runner {
         Runner { audit_period: 16, ..self }
     }
 
-    /// The same runner, which looks after every scenario, as one does that is not [`trusting_resets`](Runner::trusting_resets).
-    pub fn distrusting_resets(self) -> Runner {
-        Runner { audit_period: 1, ..self }
+    /// The same runner, which looks after every scenario, as one does that is not [`trusting_resets`](Runner::trusting_resets),
+    /// and whose model then still is in the state in which the scenario ended.
+    pub fn keeping_state(self) -> Runner {
+        Runner { audit_period: 1, keeps_state: true, ..self }
     }
 
     /// From now on a scenario goes no further after so much time: what is left of it is skipped. For
@@ -666,6 +670,7 @@ impl Pass<'_> {
         if !is_due || !model.contract().has(Method::List) || model.pools().next().is_none() {
             return Ok(());
         }
+        let kept = self.runner.keeps_state.then(|| model.clone());
         model.reset();
         guarded(&self.runner.watchdog, || self.sut.reset())??;
         // Starts may be slow, so only scenarios that have them anyway get another one.
@@ -673,6 +678,10 @@ impl Pass<'_> {
             self.start_again(true)?;
         }
         let listed = self.judged(&Operation::List { pool: None });
+        if let Some(mut kept) = kept {
+            std::mem::swap(&mut kept.coverage, &mut self.runner.model.coverage);
+            self.runner.model = kept;
+        }
         listed.map(|_| ()).map_err(|stop| match stop {
             Stop::Found(violation) => {
                 Stop::Found(Violation::new(Property::Reconfigurable, format!("after a reset, {}", violation.message)))

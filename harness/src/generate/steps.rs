@@ -171,7 +171,8 @@ impl<'a> Drawn<'a> {
         }
         Some(match (self.contract.clock, rng.u8(..16)) {
             (Clock::Wall, _) => *pick(&[20, 40, 60_000], rng),
-            (_, 0) => *pick(&[0, u64::MAX >> 12, (1 << 53) - 1], rng),
+            // None, the longest, and what is more than some integer holds.
+            (_, 0) => *pick(&[0, u64::MAX >> 12, (1 << 53) - 1, 1 << 31, 1 << 32], rng),
             _ => *pick(&[1, 2, 10, 10, 1000, 60_000], rng),
         })
     }
