@@ -5,7 +5,7 @@ use smallvec::smallvec;
 use super::Offer;
 use super::passes::{filling, moved_pool, names, plainer_places, shorter_names, visit_names};
 use crate::address::{Family, Span, parse_prefix};
-use crate::operation::{Operation, Request, Text, Want};
+use crate::operation::{Operation, PoolShape, Request, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
 /// Beyond this many steps there are too many ways to change one and drop others.
@@ -35,10 +35,10 @@ pub(super) fn fewer_requests(best: &Scenario, cursor: usize) -> Offer {
 }
 
 /// Does in bulk what is done in a pool one by one: all that is allocated first, then all that is released, and then as much
-/// as before once more. The pool grows, so that there is room.
+/// as before once more. The pool grows, with its shape or without, so that there is room.
 pub(super) fn in_bulk(best: &Scenario, cursor: usize) -> Offer {
     let (_, pools) = names(best);
-    let Some(pool) = pools.get(cursor) else { return Offer::End };
+    let Some(pool) = pools.get(cursor / 2) else { return Offer::End };
     let allocated = |step: &Step| filling(step).filter(|(other, ..)| *other == pool).map_or(0, |(.., count)| count);
     // What is allocated elsewhere may count as well.
     let counts = best.steps.iter().filter_map(filling).map(|(.., count)| count);
@@ -58,6 +58,9 @@ pub(super) fn in_bulk(best: &Scenario, cursor: usize) -> Offer {
             *prefix = widened(prefix, count);
         }
     }
+    if cursor % 2 == 1 {
+        without_shapes(&mut candidate);
+    }
     candidate.steps[first] = fill(count);
     candidate.steps[last_release] = Step::Drain { pool: pool.clone(), count };
     let is_needless = |index: usize| {
@@ -67,6 +70,15 @@ pub(super) fn in_bulk(best: &Scenario, cursor: usize) -> Offer {
     candidate.steps.push(fill(count.saturating_mul(2).saturating_add(8)));
     let end = candidate.steps.len() - 1;
     Offer::Candidate(candidate.without(|index| index < end && is_needless(index)))
+}
+
+/// Lets every new pool hand out all of its prefix.
+fn without_shapes(scenario: &mut Scenario) {
+    for step in &mut scenario.steps {
+        if let Step::Call(Operation::CreatePool { shape, .. }) = step {
+            *shape = PoolShape::default();
+        }
+    }
 }
 
 /// Does the step give back something of this pool?
@@ -112,15 +124,19 @@ pub(super) fn without_pool(best: &Scenario, cursor: usize) -> Offer {
     Offer::Candidate(candidate.without(|index| index == cursor))
 }
 
-/// Makes a pool smaller and leaves out a step at the same time: one that only took up the room.
+/// Makes a pool smaller, with its shape or without, and leaves out a step at the same time: one that only took up the room.
 pub(super) fn shrink_pool_and_drop(best: &Scenario, cursor: usize) -> Offer {
     let count = best.steps.len();
     if !(2..=FEW).contains(&count) {
         return Offer::End;
     }
-    let (place, dropped, fills) = (cursor / (2 * count), cursor / 2 % count, cursor % 2 == 1);
+    let (place, dropped) = (cursor / (4 * count), cursor / 4 % count);
+    let (fills, clears) = (cursor % 2 == 1, cursor / 2 % 2 == 1);
     let Some((old, new)) = plainer_places(best).nth(place) else { return Offer::End };
     let mut candidate = moved_pool(best, old, new);
+    if clears {
+        without_shapes(&mut candidate);
+    }
     if fills && !with_blocks_of(&mut candidate, new.prefix_len()) {
         return Offer::Nothing;
     }
