@@ -8,7 +8,9 @@ use poolproof_allocator::Resource;
 use poolproof_core::address::{Family, Grant, Span, number};
 use poolproof_core::contract::{Contract, ReleaseUnknown};
 use poolproof_core::operation::{Answer, Kind, Operation, Request, Response, Text, Want, Written};
-use poolproof_core::property::Property::{Accounted, Canonical, Contained, Exclusive, Idempotent, Owned, Scoped};
+use poolproof_core::property::Property::{
+    Accounted, Canonical, Classified, Contained, Exclusive, Idempotent, Owned, Scoped,
+};
 use poolproof_core::sut::reference::Variant;
 
 use crate::base::{AnyOne, Base, any_one, common, granted, is_refused, meant, refuse, span};
@@ -17,7 +19,7 @@ use crate::faulty::{Bug, Calls, Faulty, Mutant, Setting};
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
     Mutant::new("bit-i-not-offset", &[Exclusive, Accounted], || Box::new(Calls(bit_i_not_offset))).in_steps(2),
-    Mutant::new("past-last-free-bit", &[Exclusive], || Box::new(PastLastFreeBit::default())).in_steps(4),
+    Mutant::new("past-last-free-bit", &[Exclusive, Accounted], || Box::new(PastLastFreeBit::default())).in_steps(4),
     Mutant::new("free-of-next-never-allocated", &[Owned, Exclusive], || Box::new(FreeOfNextNeverAllocated::default()))
         .in_steps(2),
     Mutant::new("double-release-dups-freelist", &[Exclusive], || Box::new(DoubleReleaseDupsFreelist::default()))
@@ -25,7 +27,8 @@ pub const MUTANTS: &[Mutant] = &[
         .set(Setting::USUAL.promising(lax_about_releases)),
     Mutant::new("full-pool-returns-last", &[Exclusive], || Box::new(Calls(full_pool_returns_last))).in_steps(2),
     Mutant::new("align-down-overlap", &[Exclusive, Contained], || Box::new(Calls(align_down_overlap))).in_steps(3),
-    Mutant::new("alias-forms-two-keys", &[Canonical, Exclusive], || Box::new(AliasFormsTwoKeys::default())).in_steps(3),
+    Mutant::new("alias-forms-two-keys", &[Canonical, Exclusive, Classified], || Box::new(AliasFormsTwoKeys::default()))
+        .in_steps(3),
     Mutant::new("offer-not-reserved", &[Exclusive], || Box::new(OfferNotReserved::default())).in_steps(2),
     Mutant::new("pool-create-retry-wipes", &[Idempotent, Exclusive], || Box::new(Calls(pool_create_retry_wipes)))
         .in_steps(2),

@@ -7,7 +7,7 @@ use poolproof_core::address::{Family, Grant, Span, number, parse_range};
 use poolproof_core::contract::Contract;
 use poolproof_core::operation::{Answer, Kind, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written};
 use poolproof_core::property::Property::{
-    Accounted, Bounded, Classified, Complete, Contained, Discreet, Inert, Owned, Total,
+    Accounted, Bounded, Classified, Complete, Contained, Discreet, Inert, Owned, Scoped, Total,
 };
 use rusqlite::{Connection, params};
 
@@ -21,7 +21,7 @@ pub const MUTANTS: &[Mutant] = &[
         .in_steps(2)
         .set(Setting::RANDOM.promising(impatient)),
     Mutant::new("specific-scans-or-quadratic", &[Bounded], || Box::new(Calls(specific_scans))).in_steps(2),
-    Mutant::new("reversed-and-junk-range", &[Total, Contained, Classified], || {
+    Mutant::new("reversed-and-junk-range", &[Total, Contained, Classified, Scoped], || {
         Box::new(Calls(reversed_and_junk_range))
     })
     .in_steps(1),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use poolproof_allocator::{Allocation, Resource};
 use poolproof_core::operation::{Answer, Kind, Operation, Request, Response, Text, Want};
 use poolproof_core::property::Property::{
-    Accounted, Atomic, Contained, Exclusive, Expiring, Idempotent, Owned, Scoped,
+    Accounted, Atomic, Contained, Exclusive, Expiring, Idempotent, Inert, Owned, Scoped,
 };
 
 use crate::base::{Base, any_one, granted, is_refused, meant};
@@ -17,7 +17,8 @@ pub const MUTANTS: &[Mutant] = &[
         .in_steps(3),
     Mutant::new("stale-del-frees-new-owner", &[Owned, Idempotent], || Box::new(StaleDelFreesNewOwner::default()))
         .in_steps(5),
-    Mutant::new("ifname-not-in-key", &[Owned, Scoped, Accounted], || Box::new(Calls(ifname_not_in_key))).in_steps(3),
+    Mutant::new("ifname-not-in-key", &[Owned, Inert, Scoped, Accounted], || Box::new(Calls(ifname_not_in_key)))
+        .in_steps(3),
     Mutant::new("shared-then-delete-frees", &[Owned, Exclusive, Accounted], || {
         Box::new(SharedThenDeleteFrees::default())
     })
@@ -26,7 +27,8 @@ pub const MUTANTS: &[Mutant] = &[
         Box::new(StrangerMessagesHaveEffects::default())
     })
     .in_steps(3),
-    Mutant::new("renew-cache-acks-any-address", &[Owned], || Box::new(RenewCacheAcksAnyAddress::default())).in_steps(5),
+    Mutant::new("renew-cache-acks-any-address", &[Owned, Expiring], || Box::new(RenewCacheAcksAnyAddress::default()))
+        .in_steps(5),
     Mutant::new("discover-downgrades-lease", &[Expiring, Accounted], || Box::new(Calls(discover_downgrades_lease)))
         .in_steps(3)
         .set(Setting::SAME),

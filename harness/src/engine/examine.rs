@@ -31,6 +31,9 @@ const PAIRS: usize = 16;
 const FEWEST_PAIRS: usize = 4;
 const TIME_FOR_PAIRS: Duration = Duration::from_secs(2);
 
+/// Of a system that chooses at random, so many runs in a row must say the same.
+const CHANCE_TIMES: u32 = 8;
+
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
 
@@ -160,9 +163,14 @@ impl Examiner {
 
     /// Names the promise that is broken after what makes it break, where that is a name or a spelling.
     fn name(&mut self, sut: &mut dyn Sut, scenario: &Scenario, finding: &mut Finding) -> Result<(), Failure> {
+        // What is drawn may pass by chance, too.
+        let times = if sut.contract().unpredictable { CHANCE_TIMES } else { 1 };
         for (property, plain) in without_suspects(scenario) {
-            let run = self.uncounted(|runner| runner.run(sut, &plain, &mut Unwatched))?;
-            if run.finding.is_none() {
+            let mut passes = true;
+            for _ in 0..times {
+                passes = passes && self.uncounted(|runner| runner.run(sut, &plain, &mut Unwatched))?.finding.is_none();
+            }
+            if passes {
                 finding.violation.property = property;
                 return Ok(());
             }

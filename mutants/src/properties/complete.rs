@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use poolproof_core::address::{Span, number};
 use poolproof_core::operation::{Kind, Operation, Request, Response, Text, Want};
-use poolproof_core::property::Property::{Complete, Released};
+use poolproof_core::property::Property::{Complete, Expiring, Released};
 
 use crate::base::{Base, any_one, granted, is_refused, refuse};
 use crate::faulty::{Bug, Calls, Faulty, Mutant};
 
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant::new("complete-keeps-the-last-one", &[Complete], || Box::new(Calls(keeps_the_last_one))).in_steps(2),
-    Mutant::new("complete-full-for-ever", &[Complete, Released], || Box::new(FullForEver::default())).in_steps(4),
-    Mutant::new("complete-named-moves-the-start", &[Complete], || Box::new(NamedMovesTheStart::default())).in_steps(3),
+    Mutant::new("complete-full-for-ever", &[Complete, Released, Expiring], || Box::new(FullForEver::default()))
+        .in_steps(4),
+    Mutant::new("complete-named-moves-the-start", &[Complete, Expiring], || Box::new(NamedMovesTheStart::default()))
+        .in_steps(3),
 ];
 
 /// The last free address is compared with `<` where `<=` is meant.
