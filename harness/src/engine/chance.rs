@@ -39,12 +39,12 @@ struct Choice {
 }
 
 impl Choices {
-    /// Notes that `grant` was chosen among `free` addresses, while `held` were held; `place` of all
-    /// these lie below it.
-    pub fn note(&mut self, grant: Grant, place: u128, free: u128, held: usize) {
+    /// Notes that `grant` was chosen among `free` addresses, while `held` addresses were held, one by one or in blocks;
+    /// `place` of all these lie below it.
+    pub fn note(&mut self, grant: Grant, place: u128, free: u128, held: u128) {
         self.grants.push(grant);
         self.bits += (free as f64).max(1.0).log2();
-        if free >= LEAST_FREE && (held as u128).saturating_mul(SPARSE) <= free {
+        if free >= LEAST_FREE && held.saturating_mul(SPARSE) <= free {
             self.sparse.push(Choice { place, free });
         }
     }
@@ -177,6 +177,15 @@ mod tests {
         assert_eq!(choices([place, 7, place]).suspicion(CHANCE_BITS), None);
         let drawn = choices((0..6).flat_map(|_| [rng.u128(..FREE), place]));
         assert!(drawn.suspicion(CHANCE_BITS).is_some_and(|text| text.contains("chosen before")));
+    }
+
+    /// A block is one allocation and many addresses: whoever chooses around it chooses unevenly, and rightly.
+    #[test]
+    fn beside_a_block_nothing_is_even() {
+        let mut choices = Choices::default();
+        let grant = Grant::Address(IpAddr::from(Ipv6Addr::from(FREE)));
+        (0..300).for_each(|place| choices.note(grant, FREE + place * 200, FREE, FREE / 3));
+        assert_eq!(choices.suspicion(CHANCE_BITS), None);
     }
 
     #[test]

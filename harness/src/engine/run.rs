@@ -521,8 +521,10 @@ impl Pass<'_> {
         for (request, grant) in chosen {
             let Some(pool) = self.runner.model.pool(&request.pool) else { continue };
             // The model has recorded the grant already: it was free until then.
-            let free = pool.layout.capacity.minus(pool.allocated()).saturated().saturating_add(1);
-            self.standing.run.choices.note(*grant, pool.layout.count_below(grant.span().first), free, pool.len());
+            let held = pool.allocated();
+            let free = pool.layout.capacity.minus(held).saturated().saturating_add(1);
+            let place = pool.layout.count_below(grant.span().first);
+            self.standing.run.choices.note(*grant, place, free, held.saturated());
         }
     }
 
