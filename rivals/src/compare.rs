@@ -70,7 +70,8 @@ const OUT_OF_REACH: [&str; 3] = ["ifname-not-in-key", "canonical-exclusion-as-te
 /// Can all tools say what is wrong with it? What is measured, or shows only beside a second instance, takes more than a
 /// judge of answers.
 pub fn is_comparable(mutant: &Mutant) -> bool {
-    let is_judged = !mutant.breaks.iter().all(|property| matches!(property, Property::Bounded | Property::Unpredictable));
+    let is_judged =
+        !mutant.breaks.iter().all(|property| matches!(property, Property::Bounded | Property::Unpredictable));
     is_judged && !OUT_OF_REACH.contains(&mutant.id)
 }
 

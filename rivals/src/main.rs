@@ -109,7 +109,8 @@ fn beside_earlier(mut rows: Vec<Row>, out: &Path, seeds: u64) -> Result<Vec<Row>
         return Ok(rows);
     }
     let mut earlier: Vec<Row> = serde_json::from_str(&fs::read_to_string(path)?)?;
-    let is_there = |row: &Row| rows.iter().any(|new| (new.tool, &new.mutant, new.seed) == (row.tool, &row.mutant, row.seed));
+    let is_there =
+        |row: &Row| rows.iter().any(|new| (new.tool, &new.mutant, new.seed) == (row.tool, &row.mutant, row.seed));
     let is_comparable = |row: &Row| find(&row.mutant).is_some_and(is_comparable);
     earlier.retain(|row| row.seed <= seeds && is_comparable(row) && !is_there(row));
     rows.extend(earlier);
