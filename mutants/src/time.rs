@@ -17,6 +17,9 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::new("immediate-reuse-or-reoffer-declined", &[Unpredictable], || Box::new(ImmediateReuse::default()))
         .in_steps(4)
         .set(Setting::RANDOM),
+    Mutant::new("cooldown-forgotten", &[Unpredictable], || Box::new(CooldownForgotten::default()))
+        .in_steps(5)
+        .set(Setting::RANDOM),
     Mutant::new("unseeded-random", &[Unpredictable], || Box::new(UnseededRandom { state: 1 }))
         .in_steps(2)
         .set(Setting::RANDOM),
@@ -60,6 +63,39 @@ impl Faulty for ImmediateReuse {
             self.latest.insert(pool.clone(), *address);
         }
         response
+    }
+}
+
+/// amazon-vpc-cni-k8s (#1127, PR #1188, commits 3628edd34 and 3071431b4): who released what, and that it has to cool down, is
+/// known in memory only. After a restart it lies on top of what is free. (No contract promises a cooldown; one of random choice
+/// promises as much.)
+#[derive(Default)]
+struct CooldownForgotten {
+    cooling: BTreeMap<Text, IpAddr>,
+    on_top: BTreeMap<Text, IpAddr>,
+}
+
+impl Faulty for CooldownForgotten {
+    fn call(&mut self, base: &mut Base, operation: &Operation, bug: Bug) -> Response {
+        if let Some(asked) = any_one(operation)
+            && bug.is_on()
+            && let Some(address) = self.on_top.remove(asked.pool)
+            && base.is_free(asked.pool, address)
+        {
+            return base.grant(asked, address);
+        }
+        let response = base.call(operation);
+        if let Operation::Release { pool, address: Written::Plain(Grant::Address(address)), .. } = operation
+            && response.is_ok()
+        {
+            self.cooling.insert(pool.clone(), *address);
+        }
+        response
+    }
+
+    fn restart(&mut self, _: &mut Base, _: Bug) -> Result<(), Failure> {
+        self.on_top.append(&mut self.cooling);
+        Ok(())
     }
 }
 

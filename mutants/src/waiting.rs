@@ -1,4 +1,4 @@
-//! Defects of real allocators that no engine can bring about yet.
+//! Defects of real allocators that cannot be brought about in mutants yet.
 
 /// A mutant to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,8 +16,6 @@ pub enum Needs {
     Faults,
     /// Callers at the same time, or several handles.
     Callers,
-    /// Addresses that are kept back for a while after their release.
-    Quarantine,
 }
 
 impl Needs {
@@ -26,7 +24,6 @@ impl Needs {
         match self {
             Needs::Faults => "faults",
             Needs::Callers => "several callers",
-            Needs::Quarantine => "quarantine in the protocol",
         }
     }
 }
@@ -57,5 +54,4 @@ pub const WAITING: &[Waiting] = &[
     callers("linearizable-two-grants"),
     callers("linearizable-lost-release"),
     callers("linearizable-stale-exhausted"),
-    Waiting { id: "cooldown-forgotten", needs: Needs::Quarantine },
 ];

@@ -44,7 +44,7 @@ pub(crate) enum Command {
 /// What every command that runs a system takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// The system under test: sqlite, sqlite:PATH, memory, 'stdio:COMMAND ARG…', cni:PLUGIN
+    /// The system under test: sqlite, sqlite:PATH, memory, simulated, 'stdio:COMMAND ARG…', cni:PLUGIN
     #[arg(long, default_value = "sqlite", value_name = "SUT")]
     pub(crate) sut: String,
     /// Form of the report; json is one object as the last line of stdout
@@ -53,6 +53,20 @@ pub(crate) struct Common {
     /// Write the report as JUnit's XML into this file, too
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+}
+
+/// What every command that looks for violations takes: which count, and what becomes of them.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Finds {
+    /// Only violations of these properties count
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
+    pub(crate) property: Vec<Property>,
+    /// Go on after a violation; each property is reported once
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Folder for counterexamples
+    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
+    pub(crate) save: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,15 +97,8 @@ pub(crate) struct Check {
     /// Draw from the first scenario on: leave out the tour, a few scenarios that are the same with every seed
     #[arg(long)]
     pub(crate) no_tour: bool,
-    /// Only violations of these properties count
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
-    pub(crate) property: Vec<Property>,
-    /// Go on after a violation; each property is reported once
-    #[arg(long)]
-    pub(crate) keep_going: bool,
-    /// Folder for counterexamples
-    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
-    pub(crate) save: PathBuf,
+    #[command(flatten)]
+    pub(crate) finds: Finds,
 }
 
 #[derive(Debug, Args)]
@@ -101,15 +108,8 @@ pub(crate) struct Exhaust {
     /// Steps a scenario, at most; each one more takes some ten times as long
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
     pub(crate) depth: u64,
-    /// Only violations of these properties count
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
-    pub(crate) property: Vec<Property>,
-    /// Go on after a violation; each property is reported once
-    #[arg(long)]
-    pub(crate) keep_going: bool,
-    /// Folder for counterexamples
-    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
-    pub(crate) save: PathBuf,
+    #[command(flatten)]
+    pub(crate) finds: Finds,
 }
 
 /// `sqlite` is put on a simulated disk: it is `simulated` here.
@@ -132,15 +132,8 @@ pub(crate) struct Crash {
     /// Steps a drawn scenario, at most
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) steps: u64,
-    /// Only violations of these properties count
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = property)]
-    pub(crate) property: Vec<Property>,
-    /// Go on after a violation; each property is reported once
-    #[arg(long)]
-    pub(crate) keep_going: bool,
-    /// Folder for counterexamples
-    #[arg(long, value_name = "DIR", default_value = "counterexamples")]
-    pub(crate) save: PathBuf,
+    #[command(flatten)]
+    pub(crate) finds: Finds,
 }
 
 #[derive(Debug, Args)]

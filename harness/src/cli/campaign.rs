@@ -29,9 +29,9 @@ pub(super) fn check(arguments: &Check) -> Result<Verdict> {
         seed: arguments.seed.unwrap_or_else(fresh_seed),
         max_steps: usize::try_from(arguments.steps)?,
         tours: !arguments.no_tour,
-        properties: arguments.property.clone(),
-        keep_going: arguments.keep_going,
-        save: arguments.save.clone(),
+        properties: arguments.finds.property.clone(),
+        keep_going: arguments.finds.keep_going,
+        save: arguments.finds.save.clone(),
     };
     probe(&options.save, "--save")?;
     let mut sut = match start(common)? {
@@ -56,9 +56,9 @@ pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
         seed: 0,
         max_steps: depth,
         tours: false,
-        properties: arguments.property.clone(),
-        keep_going: arguments.keep_going,
-        save: arguments.save.clone(),
+        properties: arguments.finds.property.clone(),
+        keep_going: arguments.finds.keep_going,
+        save: arguments.finds.save.clone(),
     };
     probe(&options.save, "--save")?;
     let mut sut = match start(common)? {
@@ -91,9 +91,9 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
         seed: arguments.seed.unwrap_or_else(fresh_seed),
         max_steps: usize::try_from(arguments.steps)?,
         tours: true,
-        properties: arguments.property.clone(),
-        keep_going: arguments.keep_going,
-        save: arguments.save.clone(),
+        properties: arguments.finds.property.clone(),
+        keep_going: arguments.finds.keep_going,
+        save: arguments.finds.save.clone(),
     };
     probe(&options.save, "--save")?;
     let mut sut = match start(&common)? {

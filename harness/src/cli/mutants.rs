@@ -74,7 +74,9 @@ fn verdict(scores: &[Score], arguments: &Mutants) -> Verdict {
 fn choose(only: &[String]) -> Result<Vec<(&'static str, &'static Mutant)>> {
     if let Some(unknown) = only.iter().find(|id| find(id).is_none()) {
         match WAITING.iter().find(|waiting| waiting.id == unknown) {
-            Some(waiting) => bail!("the mutant `{unknown}` needs {}, which no engine has yet", waiting.needs.name()),
+            Some(waiting) => {
+                bail!("the mutant `{unknown}` needs {}, which mutants cannot be given yet", waiting.needs.name())
+            }
             None => bail!("there is no mutant `{unknown}`; `poolproof mutants --list` names them all"),
         }
     }

@@ -5,13 +5,11 @@
 //! as everybody writes it, shows nothing any more: then it was the name (`inert`), or the spelling (`canonical`).
 
 use crate::address::{Grant, parse_address, parse_prefix};
+use crate::model::is_plain_name;
 use crate::operation::{Operation, PoolShape, Text, is_name};
 use crate::property::Property;
 use crate::scenario::{Operand, Scenario, Spelling, Step, text};
 use crate::shrink::visit_names;
-
-/// Spellings of an address that mean the same.
-const SAME: [Spelling; 4] = [Spelling::Upper, Spelling::Full, Spelling::Zeros, Spelling::Dotted];
 
 /// The scenario without what may be to blame, and the promise that is broken if nothing goes wrong then.
 pub(super) fn without_suspects(scenario: &Scenario) -> impl Iterator<Item = (Property, Scenario)> + use<> {
@@ -27,7 +25,7 @@ fn plainly_named(scenario: &Scenario) -> Scenario {
     let mut known: Vec<(bool, Text)> = Vec::new();
     visit_names(&mut plain, |is_owner, name| {
         // One that must be refused is to be refused still.
-        if is_plain(name) || !is_name(name) {
+        if is_plain_name(name) || !is_name(name) {
             return;
         }
         let odd = (is_owner, name.clone());
@@ -38,10 +36,6 @@ fn plainly_named(scenario: &Scenario) -> Scenario {
         *name = text(&format!("plain{number}"));
     });
     plain
-}
-
-fn is_plain(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// The scenario with every address as everybody writes it.
@@ -75,7 +69,7 @@ fn spell_shape(PoolShape { ranges, gateway, exclude }: &mut PoolShape) {
 fn spell_operand(operand: &mut Operand) {
     match operand {
         Operand::Literal(address) => *address = usual(address),
-        Operand::Granted(_, spelling) | Operand::Nth(_, spelling) if SAME.contains(spelling) => {
+        Operand::Granted(_, spelling) | Operand::Nth(_, spelling) if Spelling::SAME.contains(spelling) => {
             *spelling = Spelling::Plain;
         }
         Operand::Granted(..) | Operand::Nth(..) => {}

@@ -36,6 +36,17 @@ struct Choice {
     place: u128,
     /// How many addresses were free.
     free: u128,
+    /// How many were held.
+    held: u128,
+    /// Is it one address, and no block, of which there are fewer places?
+    is_single: bool,
+}
+
+impl Choice {
+    /// Where it lies, from 0 to 1.
+    fn share(&self) -> f64 {
+        self.place as f64 / self.free as f64
+    }
 }
 
 impl Choices {
@@ -45,7 +56,7 @@ impl Choices {
         self.grants.push(grant);
         self.bits += (free as f64).max(1.0).log2();
         if free >= LEAST_FREE && held.saturating_mul(SPARSE) <= free {
-            self.sparse.push(Choice { place, free });
+            self.sparse.push(Choice { place, free, held, is_single: matches!(grant, Grant::Address(_)) });
         }
     }
 
@@ -58,14 +69,33 @@ impl Choices {
     /// Why this is no random choice, if chance alone would look like this less than once in 2^`bits`
     /// runs.
     pub fn suspicion(&self, bits: f64) -> Option<String> {
-        self.uneven(bits).or_else(|| self.regular(bits)).or_else(|| self.repeated(bits))
+        let tests = [Choices::uneven, Choices::regular, Choices::repeated, Choices::narrow];
+        tests.iter().find_map(|test| test(self, bits))
+    }
+
+    /// Do the choices lie close together? All of n even ones lie within a share f of what is free at most n f^(n-1) times:
+    /// the distribution of the range. In a huge pool two or three choices tell, where an uneven spread takes dozens.
+    fn narrow(&self, bits: f64) -> Option<String> {
+        let places = || self.sparse.iter().filter(|choice| choice.is_single).map(Choice::share);
+        let (first, last) = (places().reduce(f64::min)?, places().reduce(f64::max)?);
+        // What is held moves a choice on by this at most, and shares are no more exact than this.
+        let moved = |choice: &Choice| (choice.held as f64 + 1.0) / choice.free as f64;
+        let slack = self.sparse.iter().map(moved).fold(f64::EPSILON, f64::max);
+        let (count, within) = (places().count() as f64, last - first + 2.0 * slack);
+        let improbability = (count - 1.0) * -within.log2() - count.log2();
+        (improbability >= bits).then(|| {
+            format!(
+                "{count} addresses chosen at random lie together: within 1 in {:.0} of what was free",
+                within.recip()
+            )
+        })
     }
 
     /// Do the choices crowd somewhere? The largest distance between the even distribution and the
     /// one seen (Kolmogorov), with the bound of Dvoretzky, Kiefer and Wolfowitz in Massart's form:
     /// it exceeds d with a probability of at most 2 exp(-2 n d^2).
     fn uneven(&self, bits: f64) -> Option<String> {
-        let mut places: Vec<f64> = self.sparse.iter().map(|choice| choice.place as f64 / choice.free as f64).collect();
+        let mut places: Vec<f64> = self.sparse.iter().map(Choice::share).collect();
         places.sort_unstable_by(f64::total_cmp);
         let count = places.len() as f64;
         let distance = |(index, place): (usize, &f64)| {
@@ -159,6 +189,21 @@ mod tests {
             assert!(drawn.can_be_tested());
             assert!(drawn.suspicion(CHANCE_BITS).is_some_and(|text| text.contains("crowd")), "{name}");
         }
+    }
+
+    /// Eight draws from the lowest eight of 2^112 addresses are no matter of luck: neither are two.
+    #[test]
+    fn what_lies_together_is_suspected() {
+        let mut drawn = Choices::default();
+        let free = 1 << 112;
+        for rank in [3, 5] {
+            drawn.note(Grant::Address(IpAddr::from(Ipv6Addr::from(rank))), rank, free, 1);
+        }
+        assert!(drawn.suspicion(CHANCE_BITS).is_some_and(|text| text.contains("together")));
+        let block = Grant::Block("fd00::/17".parse().unwrap());
+        let mut blocks = Choices::default();
+        (0..8).for_each(|_| blocks.note(block, 0, free, 1));
+        assert!(blocks.suspicion(CHANCE_BITS).is_none_or(|text| !text.contains("together")), "few places for blocks");
     }
 
     #[test]

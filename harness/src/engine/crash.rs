@@ -17,11 +17,12 @@ use super::campaign::Campaign;
 use super::check::{Budget, Found, Options, follow_up, mix, on_hang};
 use super::examine::Examiner;
 use super::minimise::Minimal;
+use super::run::created;
 use crate::contract::Contract;
 use crate::fault::{Fault, FaultKind, Io, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
-use crate::operation::{Operation, Text};
+use crate::operation::Text;
 use crate::report::Report;
 use crate::scenario::{Scenario, Step, text};
 use crate::sut::{Failure, Sut};
@@ -153,8 +154,8 @@ impl Strikes<'_> {
 
     /// Strikes once more, after a first fault in the same step.
     fn second(&mut self, scenario: &Scenario, index: usize, first: Fault) -> GoesOn {
-        let struck = with_faults(&scenario.steps[..=index], index, &[first]);
-        let Some(steps) = self.dry_run(&struck)? else { return Ok(true) };
+        let once = struck(&scenario.steps, index, &[first]);
+        let Some(steps) = self.dry_run(&once)? else { return Ok(true) };
         // The fault is a step of its own.
         let io = steps.get(index + 1).map_or(&[][..], Vec::as_slice);
         let from = first.step as usize + 1;
@@ -183,7 +184,7 @@ impl Strikes<'_> {
 
     /// Runs the scenario up to a step that is struck, and looks at what is left.
     fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> GoesOn {
-        let mut struck = with_faults(&scenario.steps[..=index], index, faults);
+        let mut struck = struck(&scenario.steps, index, faults);
         struck.steps.push(Step::Restart);
         for pool in pools(&scenario.steps[..=index]) {
             struck.steps.push(Step::Drain { pool: pool.clone(), count: MANY });
@@ -210,28 +211,17 @@ impl Strikes<'_> {
     }
 }
 
-/// The steps with faults before the last of them.
-fn with_faults(steps: &[Step], index: usize, faults: &[Fault]) -> Scenario {
-    let whole = Scenario { steps: steps.to_vec() };
-    // Nothing before the last step refers to it, and nothing comes after.
-    let mut struck = whole.without(|step| step == index);
-    struck.steps.extend(faults.iter().map(|fault| Step::Fault(*fault)));
-    struck.steps.extend(steps.get(index).cloned());
-    struck
+/// The steps up to one that is struck by faults.
+fn struck(steps: &[Step], index: usize, faults: &[Fault]) -> Scenario {
+    let faults = faults.iter().map(|fault| Step::Fault(*fault));
+    Scenario { steps: steps[..index].iter().cloned().chain(faults).chain(steps.get(index).cloned()).collect() }
 }
 
 /// The names of the pools that were made, each once.
 fn pools(steps: &[Step]) -> Vec<Text> {
-    let made = steps.iter().filter_map(|step| match step {
-        Step::Call(Operation::CreatePool { pool, .. }) => Some(pool.clone()),
-        _ => None,
-    });
-    let mut pools: Vec<Text> = Vec::new();
-    made.for_each(|pool| {
-        if !pools.contains(&pool) {
-            pools.push(pool);
-        }
-    });
+    let mut pools: Vec<Text> = steps.iter().filter_map(created).cloned().collect();
+    pools.sort_unstable();
+    pools.dedup();
     pools
 }
 

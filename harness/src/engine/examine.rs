@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::blame::without_suspects;
 use super::chance::{CHANCE_BITS, Choices};
+use super::minimise::kinship;
 use super::run::{Finding, Run, Runner, Unwatched};
 use super::watchdog::OnHang;
 use crate::contract::Clock;
@@ -32,7 +33,7 @@ const FEWEST_PAIRS: usize = 4;
 const TIME_FOR_PAIRS: Duration = Duration::from_secs(2);
 
 /// Of a system that chooses at random, so many runs in a row must say the same.
-const CHANCE_TIMES: u32 = 8;
+const BLAME_TIMES: u32 = 8;
 
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
@@ -154,17 +155,17 @@ impl Examiner {
             };
             run.finding = violation.map(|violation| Finding { step: scenario.steps.len(), violation });
         } else if let Some(finding) = &mut run.finding
-            && may_be_called_otherwise(finding.violation.property)
+            && tells_the_deed(finding.violation.property)
         {
-            self.name(sut, scenario, finding)?;
+            self.blame(sut, scenario, finding)?;
         }
         Ok(run)
     }
 
     /// Names the promise that is broken after what makes it break, where that is a name or a spelling.
-    fn name(&mut self, sut: &mut dyn Sut, scenario: &Scenario, finding: &mut Finding) -> Result<(), Failure> {
+    fn blame(&mut self, sut: &mut dyn Sut, scenario: &Scenario, finding: &mut Finding) -> Result<(), Failure> {
         // What is drawn may pass by chance, too.
-        let times = if sut.contract().unpredictable { CHANCE_TIMES } else { 1 };
+        let times = if sut.contract().unpredictable { BLAME_TIMES } else { 1 };
         for (property, plain) in without_suspects(scenario) {
             let mut passes = true;
             for _ in 0..times {
@@ -294,27 +295,8 @@ fn compare_times(
 }
 
 /// Does the model see what was done wrong here, rather than why?
-fn may_be_called_otherwise(property: Property) -> bool {
-    use Property::{
-        Accounted, Atomic, Classified, Complete, Contained, Durable, Exclusive, Expiring, Idempotent, Owned,
-        Reconfigurable, Released, Scoped,
-    };
-    matches!(
-        property,
-        Accounted
-            | Atomic
-            | Classified
-            | Complete
-            | Contained
-            | Durable
-            | Exclusive
-            | Expiring
-            | Idempotent
-            | Owned
-            | Reconfigurable
-            | Released
-            | Scoped
-    )
+fn tells_the_deed(property: Property) -> bool {
+    kinship(property).is_some() && !matches!(property, Property::Inert | Property::Canonical)
 }
 
 /// Keeps the runs in order, the quickest first.

@@ -1,6 +1,5 @@
 //! What a run does about faults: sets them before a step, and sees to what they leave behind.
 
-use crate::contract::Contract;
 use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response};
 use crate::sut::Failure;
 
@@ -72,7 +71,7 @@ impl Pass<'_> {
 
     /// All that is held, where the system can say.
     fn listed(&mut self) -> Result<Option<Response>, Failure> {
-        if !has_list(self.runner.model.contract()) {
+        if !self.runner.model.contract().has(Method::List) {
             return Ok(None);
         }
         self.sut.call(&LIST).map(Some)
@@ -85,10 +84,6 @@ impl Pass<'_> {
 }
 
 const LIST: Operation = Operation::List { pool: None };
-
-fn has_list(contract: &Contract) -> bool {
-    contract.has(Method::List)
-}
 
 fn held(listed: Option<&Response>) -> Option<&[Allocation]> {
     match listed {

@@ -21,6 +21,8 @@ const LEAST_HURRY: Duration = Duration::from_millis(250);
 /// So many times in a row must a scenario fail where a system draws by chance: what remains when it
 /// is small must fail for everybody.
 const CHANCE_TIMES: u32 = 4;
+/// And so many times at the end: of many candidates that fail by chance the luckiest gets that far.
+const CHANCE_TIMES_FRESH: u32 = 16;
 
 /// While a violation that is measured or left to chance is made small, it must be so many times as
 /// clear as usual: at the border it would fail here and not there.
@@ -271,7 +273,12 @@ impl Search<'_> {
     /// must do so each time.
     fn fails(&mut self, sut: &mut dyn Sut, scenario: &Scenario, like: &Violation) -> Tried {
         let is_close = self.times.is_some() && like.property == Property::Expiring;
-        let times = if is_close || like.property == Property::Unpredictable { CHANCE_TIMES } else { 1 };
+        let times = match like.property {
+            Property::Unpredictable if self.is_fresh => CHANCE_TIMES_FRESH,
+            Property::Unpredictable => CHANCE_TIMES,
+            _ if is_close => CHANCE_TIMES,
+            _ => 1,
+        };
         let mut last = None;
         for _ in 0..times {
             last = self.fails_once(sut, scenario, like)?;
@@ -310,7 +317,7 @@ fn times_of(scenario: &Scenario) -> Vec<u64> {
 
 /// What a property tells of, where others tell of the same in other words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kin {
+pub(super) enum Kin {
     /// Of what the system believes to be held. Which of them a wrong book breaks first is a matter of what is asked next.
     Books,
     /// Of who gets and keeps what: what is done by a wrong book.
@@ -319,7 +326,7 @@ enum Kin {
     Words,
 }
 
-fn kinship(property: Property) -> Option<Kin> {
+pub(super) fn kinship(property: Property) -> Option<Kin> {
     use Property::{
         Accounted, Atomic, Canonical, Classified, Complete, Contained, Durable, Exclusive, Expiring, Idempotent, Inert,
         Owned, Reconfigurable, Released, Scoped,

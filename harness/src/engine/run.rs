@@ -694,7 +694,7 @@ impl Pass<'_> {
 }
 
 /// The name of the pool that a step makes, if it does.
-fn created(step: &Step) -> Option<&Text> {
+pub(super) fn created(step: &Step) -> Option<&Text> {
     match step {
         Step::Call(Operation::CreatePool { pool, .. }) => Some(pool),
         _ => None,

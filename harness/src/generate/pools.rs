@@ -129,14 +129,11 @@ fn is_spelled_oddly(family: Family, rng: &mut Rng) -> bool {
     family == Family::V6 && chance(1, rng)
 }
 
-/// Spellings that mean the same.
-const SAME: [Spelling; 4] = [Spelling::Upper, Spelling::Full, Spelling::Zeros, Spelling::Dotted];
-
 /// An address, prefix or range with its first address in another spelling.
 fn in_other_spelling(usual: &Text, rng: &mut Rng) -> Text {
     let (first, rest) = usual.split_at(usual.find(['/', '-']).unwrap_or(usual.len()));
     let Some(address) = parse_address(first) else { return usual.clone() };
-    text(&format!("{}{rest}", spell(Grant::Address(address), *pick(&SAME, rng))))
+    text(&format!("{}{rest}", spell(Grant::Address(address), *pick(&Spelling::SAME, rng))))
 }
 
 /// Where a byte, a group or a word of an address ends: so many bits from its end.

@@ -41,18 +41,18 @@ impl Model {
 
     /// Judges an answer in every world, and keeps those that it fits.
     pub(super) fn judge_worlds(&mut self, operation: &Operation, response: &Response) -> Result<(), Violation> {
-        let coverage = self.coverage.clone();
         let before = self.world();
         let verdict = self.judge_here(operation, response);
         let mut fitting: Vec<World> = verdict.is_ok().then(|| self.world()).into_iter().collect();
-        let judged = self.coverage.clone();
+        let coverage = self.coverage.clone();
         for world in std::mem::take(&mut self.others) {
             self.enter(world);
             if self.judge_here(operation, response).is_ok() {
                 fitting.push(self.world());
             }
         }
-        self.coverage = if verdict.is_ok() || !fitting.is_empty() { judged } else { coverage };
+        // It was one call, however many worlds there are.
+        self.coverage = coverage;
         if fitting.is_empty() {
             self.enter(before);
             return verdict;

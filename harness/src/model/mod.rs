@@ -41,6 +41,7 @@ use discreet::Owners;
 use doubt::World;
 use epoch::Epoch;
 use pool::{Freed, Moment, Pool};
+pub(crate) use reason::is_plain_name;
 use reason::{Reason, Reasons};
 use state::State;
 

@@ -137,9 +137,14 @@ fn has_odd_address(operation: &Operation) -> bool {
     }
 }
 
-/// Is there a name with anything but letters, digits and the usual joiners?
+/// Has the name nothing but letters, digits and the usual joiners?
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Is there a name with anything else?
 fn has_odd_name(operation: &Operation) -> bool {
-    let odd = |text: &str| !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let odd = |name: &str| !is_plain_name(name);
     match operation {
         Operation::CreatePool { pool, .. } | Operation::UpdatePool { pool, .. } => odd(pool),
         Operation::DeletePool { pool } | Operation::Usage { pool } | Operation::List { pool: Some(pool) } => odd(pool),

@@ -139,6 +139,9 @@ impl Spelling {
         Spelling::LineFeed,
     ];
 
+    /// Those that are well formed and mean the same as the usual one.
+    pub const SAME: [Spelling; 4] = [Spelling::Upper, Spelling::Full, Spelling::Zeros, Spelling::Dotted];
+
     /// Its name in scenario texts.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@ use poolproof_allocator::{Allocator, SqliteAllocator, SqliteOptions, Synchronous
 use poolproof_disk::{Disk, Snapshot};
 
 use super::reference::{self, Variant};
+use super::sqlite::with_causes;
 use super::{Failure, Sut};
 use crate::contract::Contract;
 use crate::fault::{Fault, Io};
@@ -47,7 +48,7 @@ impl Simulated {
         let unable = |why: String| Failure::Unable(format!("cannot make a simulated disk: {why}"));
         let disk = Disk::new().ok_or_else(|| unable("SQLite does not take it".to_owned()))?;
         disk.start();
-        drop(open(&disk, synchronous).map_err(|error| unable(describe(&error)))?);
+        drop(open(&disk, synchronous).map_err(|error| unable(with_causes(&error)))?);
         let empty = disk.snapshot();
         Ok(Simulated { disk, empty, variant, synchronous, contract: variant.contract(true), allocator: None })
     }
@@ -56,7 +57,7 @@ impl Simulated {
         let opened = match self.allocator.take() {
             Some(allocator) => allocator,
             None => open(&self.disk, self.synchronous).map_err(|error| {
-                let message = format!("it does not start: {}", describe(&error));
+                let message = format!("it does not start: {}", with_causes(&error));
                 Failure::Misbehaved(Violation::new(Property::Durable, message))
             })?,
         };
@@ -127,10 +128,4 @@ impl Sut for Simulated {
     fn open_files(&self) -> Option<usize> {
         Some(self.disk.open_files())
     }
-}
-
-/// The error with its causes, which are ours to see.
-fn describe(error: &poolproof_allocator::Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -151,8 +151,13 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The error with its causes, which are ours to see: this is our own file.
+/// What went wrong with a file of ours.
 fn describe(path: &Path, error: &poolproof_allocator::Error) -> String {
+    format!("{}: {}", path.display(), with_causes(error))
+}
+
+/// The error with its causes, which are ours to see: this is our own file.
+pub(super) fn with_causes(error: &poolproof_allocator::Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(format!("{}: {error}", path.display()), |text, cause| format!("{text}: {cause}"))
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
