@@ -1,6 +1,7 @@
 //! Faults: what goes wrong, and at which I/O step.
 //!
-//! Their texts are those of scenarios: `kill before 3`, `power-loss 7 after 3`; steps are counted from 1 there.
+//! Their texts are those of scenarios: `kill before 3`, `power-loss 7 after 3`; steps are counted from 1 there. In a process
+//! of its own a step is a system call, and counted among those of its name: `kill before write 2`.
 
 use std::fmt;
 
@@ -11,6 +12,8 @@ pub struct Fault {
     pub kind: FaultKind,
     /// Which step, counted from 0 since the faults were set.
     pub step: u32,
+    /// Among the calls of this name only, where the steps are system calls; else among all steps.
+    pub call: Option<SystemCall>,
     /// Is the step done when it strikes?
     pub moment: Moment,
 }
@@ -38,6 +41,8 @@ pub enum FaultKind {
     SyncFailure(u32),
     /// Somebody else has the lock, until the faults are taken away.
     Busy,
+    /// A system call is interrupted by a signal before it has done anything.
+    Interrupted,
     /// The process is killed. What it wrote stays.
     Kill,
     /// The power goes. What was not synchronised is lost, torn, or written out of order: seed 0 loses all of it, seed 1
@@ -45,11 +50,147 @@ pub enum FaultKind {
     PowerLoss(u32),
 }
 
+/// A step of I/O, and how a fault names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoStep {
+    /// What it does.
+    pub io: Io,
+    /// Its number, as in [`Fault::step`].
+    pub step: u32,
+    /// The call it is, as in [`Fault::call`].
+    pub call: Option<SystemCall>,
+}
+
+impl IoStep {
+    /// Steps that are counted one by one, whatever they are.
+    pub fn numbered(all: &[Io]) -> Vec<IoStep> {
+        (0..).zip(all).map(|(step, io)| IoStep { io: *io, step, call: None }).collect()
+    }
+
+    /// Can this go wrong with it, before or after it takes effect?
+    pub fn can_be_struck(self, kind: FaultKind, moment: Moment) -> bool {
+        use FaultKind::{Error, Full, Interrupted, Kill};
+        match (self.call, moment) {
+            (None, _) => kind.strikes(self.io, moment),
+            // Any call may be refused, but whoever was asked must hear the answer, or the process be dead.
+            (Some(_), Moment::Before) => {
+                kind == Kill || (matches!(kind, Error | Full | Interrupted) && self.io != Io::Answer)
+            }
+            (Some(_), Moment::After) => false,
+        }
+    }
+}
+
+/// The name of a system call that has to do with files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SystemCall(&'static str);
+
+impl SystemCall {
+    /// All of them: those of Linux that name a file, or are given one that is open.
+    pub const ALL: [SystemCall; SYSTEM_CALLS.len()] = {
+        let mut all = [SystemCall(""); SYSTEM_CALLS.len()];
+        let mut index = 0;
+        while index < all.len() {
+            all[index] = SystemCall(SYSTEM_CALLS[index].0);
+            index += 1;
+        }
+        all
+    };
+
+    /// The call of this name.
+    pub fn named(name: &str) -> Option<SystemCall> {
+        SystemCall::ALL.into_iter().find(|call| call.0 == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// What it does.
+    pub fn io(self) -> Io {
+        SYSTEM_CALLS.iter().find(|(name, _)| *name == self.0).map_or(Io::Write, |(_, io)| *io)
+    }
+}
+
+const SYSTEM_CALLS: [(&str, Io); 66] = [
+    ("open", Io::Open),
+    ("openat", Io::Open),
+    ("openat2", Io::Open),
+    ("creat", Io::Open),
+    ("close", Io::Close),
+    ("read", Io::Read),
+    ("readv", Io::Read),
+    ("pread64", Io::Read),
+    ("preadv", Io::Read),
+    ("preadv2", Io::Read),
+    ("getdents", Io::Read),
+    ("getdents64", Io::Read),
+    ("readlink", Io::Read),
+    ("readlinkat", Io::Read),
+    ("write", Io::Write),
+    ("writev", Io::Write),
+    ("pwrite64", Io::Write),
+    ("pwritev", Io::Write),
+    ("pwritev2", Io::Write),
+    ("sendfile", Io::Write),
+    ("copy_file_range", Io::Write),
+    ("chmod", Io::Write),
+    ("fchmod", Io::Write),
+    ("fchmodat", Io::Write),
+    ("chown", Io::Write),
+    ("fchown", Io::Write),
+    ("fchownat", Io::Write),
+    ("utimensat", Io::Write),
+    ("truncate", Io::Truncate),
+    ("ftruncate", Io::Truncate),
+    ("fallocate", Io::Truncate),
+    ("fsync", Io::Sync),
+    ("fdatasync", Io::Sync),
+    ("sync_file_range", Io::Sync),
+    ("syncfs", Io::Sync),
+    ("msync", Io::Sync),
+    ("link", Io::Name),
+    ("linkat", Io::Name),
+    ("symlink", Io::Name),
+    ("symlinkat", Io::Name),
+    ("rename", Io::Name),
+    ("renameat", Io::Name),
+    ("renameat2", Io::Name),
+    ("mkdir", Io::Name),
+    ("mkdirat", Io::Name),
+    ("unlink", Io::Delete),
+    ("unlinkat", Io::Delete),
+    ("rmdir", Io::Delete),
+    ("access", Io::Access),
+    ("faccessat", Io::Access),
+    ("faccessat2", Io::Access),
+    ("stat", Io::Size),
+    ("lstat", Io::Size),
+    ("fstat", Io::Size),
+    ("newfstatat", Io::Size),
+    ("statx", Io::Size),
+    ("statfs", Io::Size),
+    ("fstatfs", Io::Size),
+    ("lseek", Io::Size),
+    ("flock", Io::Lock),
+    ("fcntl", Io::Lock),
+    ("mmap", Io::Map),
+    ("chdir", Io::Access),
+    ("getcwd", Io::Access),
+    ("mknod", Io::Name),
+    ("mknodat", Io::Name),
+];
+
 /// A step of I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Io {
     /// Opens or creates a file.
     Open,
+    /// Closes a file.
+    Close,
+    /// Gives a file a name, another one, or makes a folder.
+    Name,
     /// Removes a file.
     Delete,
     /// Asks whether a file is there.
@@ -66,8 +207,10 @@ pub enum Io {
     Size,
     /// Takes a lock on a file, or on a part of what processes share.
     Lock,
-    /// Maps memory that processes share.
+    /// Maps a file, or memory that processes share.
     Map,
+    /// Says what came of a call to whoever asked.
+    Answer,
 }
 
 impl FaultKind {
@@ -79,6 +222,8 @@ impl FaultKind {
             FaultKind::Full => matches!(io, Io::Open | Io::Write | Io::Truncate | Io::Map) && moment == Moment::Before,
             FaultKind::SyncFailure(_) => io == Io::Sync && moment == Moment::Before,
             FaultKind::Busy => io == Io::Lock && moment == Moment::Before,
+            // Of system calls only.
+            FaultKind::Interrupted => false,
             FaultKind::Kill | FaultKind::PowerLoss(_) => true,
         }
     }
@@ -97,7 +242,7 @@ impl FaultKind {
 impl Io {
     /// Can it change what is on the disk?
     pub fn changes(self) -> bool {
-        matches!(self, Io::Open | Io::Delete | Io::Write | Io::Truncate | Io::Sync)
+        matches!(self, Io::Open | Io::Name | Io::Delete | Io::Write | Io::Truncate | Io::Sync)
     }
 }
 
@@ -107,7 +252,11 @@ impl fmt::Display for Fault {
         if let Some(seed) = self.kind.seed() {
             write!(f, " {seed}")?;
         }
-        write!(f, " {} {}", self.moment.name(), u64::from(self.step) + 1)
+        write!(f, " {}", self.moment.name())?;
+        if let Some(call) = self.call {
+            write!(f, " {}", call.name())?;
+        }
+        write!(f, " {}", u64::from(self.step) + 1)
     }
 }
 
@@ -123,12 +272,13 @@ impl Moment {
 
 impl FaultKind {
     /// Every kind, drawn kinds with seed 0.
-    pub const ALL: [FaultKind; 7] = [
+    pub const ALL: [FaultKind; 8] = [
         FaultKind::Error,
         FaultKind::ShortRead,
         FaultKind::Full,
         FaultKind::SyncFailure(0),
         FaultKind::Busy,
+        FaultKind::Interrupted,
         FaultKind::Kill,
         FaultKind::PowerLoss(0),
     ];
@@ -141,6 +291,7 @@ impl FaultKind {
             FaultKind::Full => "full",
             FaultKind::SyncFailure(_) => "sync-failure",
             FaultKind::Busy => "busy",
+            FaultKind::Interrupted => "interrupted",
             FaultKind::Kill => "kill",
             FaultKind::PowerLoss(_) => "power-loss",
         }

@@ -9,7 +9,7 @@
 //! let connection = open().unwrap();
 //! connection.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
 //!
-//! disk.arm(&[Fault { kind: FaultKind::Kill, step: 3, moment: Moment::After }]);
+//! disk.arm(&[Fault { kind: FaultKind::Kill, step: 3, moment: Moment::After, call: None }]);
 //! assert!(connection.execute_batch("INSERT INTO t VALUES (2)").is_err());
 //! assert!(disk.is_down());
 //!

@@ -174,7 +174,7 @@ impl Volume {
         let step = self.steps.len() as u32;
         let is_due = |fault: &&Fault| {
             let is_now = fault.step == step || (fault.kind.lasts() && fault.step < step);
-            is_now && fault.kind.strikes(io, fault.moment)
+            is_now && fault.call.is_none() && fault.kind.strikes(io, fault.moment)
         };
         let fault = self.faults.iter().find(is_due).copied()?;
         if !self.struck.contains(&fault) {

@@ -67,7 +67,7 @@ fn strike(setting: &str, kinds: &[FaultKind]) -> (usize, Vec<Wrong>) {
     for (step, io) in (0..).zip(&steps) {
         for kind in kinds {
             for moment in [Moment::Before, Moment::After].into_iter().filter(|moment| kind.strikes(*io, *moment)) {
-                let fault = Fault { kind: *kind, step, moment };
+                let fault = Fault { kind: *kind, step, moment, call: None };
                 disk.restore(&snapshot);
                 disk.start();
                 disk.arm(&[fault]);

@@ -56,7 +56,7 @@ fn commits_that_the_disk_does_not_have_are_found_out() {
     let found = &report.violations[0];
     assert_eq!(found.property, Property::Durable);
     let kept: Vec<&Step> = found.scenario.steps.iter().filter(|step| matches!(step, Step::Fault(_))).collect();
-    let lost = Fault { kind: FaultKind::PowerLoss(0), step: 0, moment: Moment::Before };
+    let lost = Fault { kind: FaultKind::PowerLoss(0), step: 0, moment: Moment::Before, call: None };
     assert_eq!(kept, [&Step::Fault(lost)], "{}", found.scenario);
     assert_eq!(
         found.scenario.steps.len(),

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use poolproof::contract::{Clock, Contract, Methods};
-use poolproof::fault::{Fault, FaultKind, Moment};
+use poolproof::fault::{Fault, FaultKind, Moment, SystemCall};
 use poolproof::operation::{Operation, PoolShape, Request, Requests, Text, Want};
 use poolproof::scenario::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, parse, print};
 use poolproof::strategy::scenarios;
@@ -156,11 +156,9 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn any_fault() -> impl Strategy<Value = Fault> {
     let moment = select(vec![Moment::Before, Moment::After]);
-    (select(&FaultKind::ALL[..]), any_u32(), any_u32(), moment).prop_map(|(kind, seed, step, moment)| Fault {
-        kind: kind.seeded(seed),
-        step,
-        moment,
-    })
+    let call = option::of(select(&SystemCall::ALL[..]));
+    (select(&FaultKind::ALL[..]), any_u32(), any_u32(), moment, call)
+        .prop_map(|(kind, seed, step, moment, call)| Fault { kind: kind.seeded(seed), step, moment, call })
 }
 
 fn any_scenario() -> impl Strategy<Value = Scenario> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
-use crate::fault::{Fault, Io};
+use crate::fault::{Fault, IoStep};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
 
@@ -78,19 +78,24 @@ pub trait Sut {
         None
     }
 
-    /// Sets what goes wrong from here on, in place of what was set before, and counts steps of I/O from 0 again; says
-    /// whether faults can be injected here at all.
-    fn arm(&mut self, faults: &[Fault]) -> bool {
+    /// Sets what goes wrong from here on, and counts steps of I/O from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Unable`] where faults cannot be injected, and why.
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
         let _ = faults;
-        false
+        Err(Failure::Unable(
+            "faults cannot be injected into this system; `simulated` is on a disk that can fail".to_owned(),
+        ))
     }
 
-    /// The steps of I/O since it was armed.
-    fn io_steps(&self) -> Vec<Io> {
+    /// From here on nothing goes wrong any more. Gives the steps of I/O since it was armed.
+    fn disarm(&mut self) -> Vec<IoStep> {
         Vec::new()
     }
 
-    /// The faults that have struck since then, in order.
+    /// The faults that have struck since it was armed, in order.
     fn struck(&self) -> Vec<Fault> {
         Vec::new()
     }

@@ -7,7 +7,7 @@ use super::Progress;
 use super::examine::Examiner;
 use super::run::Run;
 use crate::address::Grant;
-use crate::fault::Io;
+use crate::fault::IoStep;
 use crate::interrupt;
 use crate::operation::Text;
 use crate::report::Report;
@@ -58,7 +58,7 @@ impl<'a> Campaign<'a> {
     }
 
     /// From now on the steps of I/O are counted, or no more; gives those of the last scenario, for each of its steps.
-    pub(super) fn count_io(&mut self, counts: bool) -> Vec<Vec<Io>> {
+    pub(super) fn count_io(&mut self, counts: bool) -> Vec<Vec<IoStep>> {
         std::mem::replace(&mut self.examiner.runner.io, counts.then(Vec::new)).unwrap_or_default()
     }
 

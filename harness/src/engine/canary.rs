@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
-use crate::fault::{Fault, Io};
+use crate::fault::{Fault, IoStep};
 use crate::operation::{Answer, Operation, Response};
 use crate::scenario::{Scenario, print};
 use crate::sut::{Failure, Sut};
@@ -93,12 +93,12 @@ impl Sut for Forgetful {
         self.sut.scratch()
     }
 
-    fn arm(&mut self, faults: &[Fault]) -> bool {
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
         self.sut.arm(faults)
     }
 
-    fn io_steps(&self) -> Vec<Io> {
-        self.sut.io_steps()
+    fn disarm(&mut self) -> Vec<IoStep> {
+        self.sut.disarm()
     }
 
     fn struck(&self) -> Vec<Fault> {

@@ -19,7 +19,7 @@ use super::examine::Examiner;
 use super::minimise::Minimal;
 use super::run::created;
 use crate::contract::Contract;
-use crate::fault::{Fault, FaultKind, Io, Moment};
+use crate::fault::{Fault, FaultKind, IoStep, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
 use crate::operation::Text;
@@ -62,10 +62,8 @@ pub fn crash(
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<Report, Failure> {
-    if !sut.arm(&[]) {
-        let why = format!("faults cannot be injected into `{}`; `simulated` is on a disk that can fail", options.sut);
-        return Err(Failure::Unable(why));
-    }
+    sut.arm(&[])?;
+    sut.disarm();
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
     let is_drawn = given.is_empty();
@@ -133,7 +131,7 @@ impl Strikes<'_> {
         let Some(steps) = self.dry_run(scenario)? else { return Ok(true) };
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, io) in steps.iter().enumerate() {
-            let faults: Vec<Fault> = faults_at(io, 0).collect();
+            let faults: Vec<Fault> = faults_at(io).collect();
             self.visited.equal += equal(io);
             for fault in faults {
                 if !self.is_in_time() {
@@ -143,7 +141,9 @@ impl Strikes<'_> {
                 if !self.strike(scenario, index, &[fault])? {
                     return Ok(false);
                 }
-                if pairs && !fault.kind.ends_the_process() && !self.second(scenario, index, fault)? {
+                // System calls are counted by their names, which does not say what comes after what.
+                let goes_on = !fault.kind.ends_the_process() && fault.call.is_none();
+                if pairs && goes_on && !self.second(scenario, index, fault)? {
                     return Ok(false);
                 }
             }
@@ -157,12 +157,9 @@ impl Strikes<'_> {
         let once = struck(&scenario.steps, index, &[first]);
         let Some(steps) = self.dry_run(&once)? else { return Ok(true) };
         // The fault is a step of its own.
-        let io = steps.get(index + 1).map_or(&[][..], Vec::as_slice);
-        let from = first.step as usize + 1;
-        if from >= io.len() {
-            return Ok(true);
-        }
-        for second in faults_at(&io[from..], from as u32) {
+        let io = steps.get(index + 1).into_iter().flatten().copied();
+        let later: Vec<IoStep> = io.filter(|step| step.step > first.step).collect();
+        for second in faults_at(&later) {
             if !self.is_in_time() {
                 return Ok(false);
             }
@@ -175,7 +172,7 @@ impl Strikes<'_> {
     }
 
     /// The steps of I/O of each step; `None` where it fails as it is, which is reported, or where the user wants to stop.
-    fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Vec<Io>>>, Failure> {
+    fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Vec<IoStep>>>, Failure> {
         self.campaign.count_io(true);
         let run = self.run(scenario.clone());
         let counted = self.campaign.count_io(false);
@@ -225,37 +222,40 @@ fn pools(steps: &[Step]) -> Vec<Text> {
     pools
 }
 
-/// Every fault at every one of these steps of I/O, of which the first has this number. What leaves the same behind as
-/// another is left out.
-fn faults_at(io: &[Io], first: u32) -> impl Iterator<Item = Fault> {
+/// Every fault at every one of these steps of I/O. What leaves the same behind as another is left out.
+fn faults_at(io: &[IoStep]) -> impl Iterator<Item = Fault> {
     let last = io.len().saturating_sub(1);
     io.iter().enumerate().flat_map(move |(place, step)| {
-        let (is_new, is_last) = (place == 0 || io[place - 1].changes(), place == last);
+        let (is_new, is_last) = (place == 0 || io[place - 1].io.changes(), place == last);
         kinds()
             .into_iter()
             .flat_map(move |kind| [Moment::Before, Moment::After].map(|moment| (kind, moment)))
-            .filter_map(move |(kind, moment)| {
-                let is_wanted = match (kind.ends_the_process(), moment) {
-                    (true, Moment::Before) => is_new,
-                    // Else it is the same as before the next step.
-                    (true, Moment::After) => is_last,
-                    (false, _) => true,
-                };
-                let step_number = first + place as u32;
-                (is_wanted && kind.strikes(*step, moment)).then_some(Fault { kind, moment, step: step_number })
+            .filter(move |(kind, moment)| match (kind.ends_the_process(), moment) {
+                (true, Moment::Before) => is_new,
+                // Else it is the same as before the next step.
+                (true, Moment::After) => is_last,
+                (false, _) => true,
             })
+            .filter(|(kind, moment)| step.can_be_struck(*kind, *moment))
+            .map(|(kind, moment)| Fault { kind, moment, step: step.step, call: step.call })
     })
 }
 
 /// How many ends of the process are the same as one of those.
-fn equal(io: &[Io]) -> u64 {
-    let ends = kinds().iter().filter(|kind| kind.ends_the_process()).count() as u64;
-    let all = 2 * ends * io.len() as u64;
-    all - faults_at(io, 0).filter(|fault| fault.kind.ends_the_process()).count() as u64
+fn equal(io: &[IoStep]) -> u64 {
+    let ends = |kind: &FaultKind| kind.ends_the_process();
+    let at = |step: &IoStep| {
+        let moments = [Moment::Before, Moment::After];
+        let ways = move |kind| moments.into_iter().filter(move |moment| step.can_be_struck(kind, *moment)).count();
+        kinds().into_iter().filter(ends).map(ways).sum::<usize>()
+    };
+    let all: usize = io.iter().map(at).sum();
+    (all - faults_at(io).filter(|fault| ends(&fault.kind)).count()) as u64
 }
 
 fn kinds() -> Vec<FaultKind> {
-    let plain = [FaultKind::Error, FaultKind::ShortRead, FaultKind::Full, FaultKind::Busy, FaultKind::Kill];
+    use FaultKind::{Busy, Error, Full, Interrupted, Kill, ShortRead};
+    let plain = [Error, ShortRead, Full, Busy, Interrupted, Kill];
     let power = POWER_LOSSES.map(FaultKind::PowerLoss);
     let sync = SYNC_FAILURES.map(FaultKind::SyncFailure);
     plain.into_iter().chain(power).chain(sync).collect()

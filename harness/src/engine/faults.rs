@@ -7,22 +7,23 @@ use super::run::{Judged, Pass, Stop, guarded};
 
 impl Pass<'_> {
     /// Sets what the steps before asked for.
-    pub(super) fn arm(&mut self) {
+    pub(super) fn arm(&mut self) -> Result<(), Stop> {
         let faults = std::mem::take(&mut self.standing.faults);
         if faults.is_empty() && self.runner.io.is_none() {
-            return;
+            return Ok(());
         }
-        self.standing.is_armed = self.sut.arm(&faults);
-        if !self.standing.is_armed && !faults.is_empty() {
-            self.skip("faults cannot be injected here");
+        match self.sut.arm(&faults) {
+            Ok(()) => self.standing.is_armed = true,
+            Err(Failure::Unable(why)) => self.skip(&why),
+            Err(failure) => return Err(failure.into()),
         }
+        Ok(())
     }
 
     /// From here on nothing goes wrong any more; steps of I/O are counted no further.
     pub(super) fn disarm(&mut self) {
         if std::mem::take(&mut self.standing.is_armed) {
-            self.standing.io = self.sut.io_steps();
-            self.sut.arm(&[]);
+            self.standing.io = self.sut.disarm();
         }
     }
 

@@ -20,7 +20,7 @@ use super::trace::{self, Trace};
 use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
-use crate::fault::{Fault, Io};
+use crate::fault::{Fault, IoStep};
 use crate::interrupt;
 use crate::model::Model;
 use crate::model::company::Seen;
@@ -120,7 +120,7 @@ pub struct Runner {
     keeps_state: bool,
     runs: u64,
     /// The steps of I/O of each step of the scenario, where they are counted.
-    pub(super) io: Option<Vec<Vec<Io>>>,
+    pub(super) io: Option<Vec<Vec<IoStep>>>,
 }
 
 /// Why a run ended early.
@@ -273,7 +273,7 @@ pub(super) struct Standing {
     /// Are faults about to strike?
     pub(super) is_armed: bool,
     /// The steps of I/O of the step under way, up to when nothing could go wrong any more.
-    pub(super) io: Vec<Io>,
+    pub(super) io: Vec<IoStep>,
 }
 
 impl Standing {
@@ -332,7 +332,7 @@ impl Pass<'_> {
             self.count_io();
             return Ok(());
         }
-        self.arm();
+        self.arm()?;
         self.step(step)?;
         self.disarm();
         self.count_io();

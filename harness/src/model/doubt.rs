@@ -71,8 +71,13 @@ impl Model {
         fault: FaultKind,
         listing: Option<&[Allocation]>,
     ) -> Result<(), Violation> {
-        let rightful = if fault == FaultKind::Busy { Kind::Busy } else { Kind::Storage };
-        if refusal.kind != rightful && refusal.kind != Kind::UnknownOutcome {
+        let rightful: &[Kind] = match fault {
+            FaultKind::Busy => &[Kind::Busy],
+            // Whoever was interrupted may try again.
+            FaultKind::Interrupted => &[Kind::Storage, Kind::Busy],
+            _ => &[Kind::Storage],
+        };
+        if !rightful.contains(&refusal.kind) && refusal.kind != Kind::UnknownOutcome {
             // It may have another reason altogether.
             return self.judge(operation, &Err(refusal.clone()));
         }

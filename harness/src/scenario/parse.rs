@@ -12,6 +12,7 @@
 //! advance @3-1                    to one millisecond before step 3's lease ends
 //! fill p0 "b" 8
 //! fault kill before 3             the process dies before the third I/O step of the next step
+//! fault error before write 2        the second system call `write` of the next step fails, in a process of its own
 //! fault power-loss 7 after 3      the power goes after it; what that takes is drawn with seed 7
 //! ```
 //!
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use super::request::is_request;
 use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, text};
-use crate::fault::{Fault, FaultKind, Moment};
+use crate::fault::{Fault, FaultKind, Moment, SystemCall};
 use crate::operation::{Operation, PoolShape, Request, Requests, Text, Want};
 use poolproof_core::text::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
 
@@ -397,7 +398,21 @@ impl<'a> Line<'a> {
         let kind = if kind.seed().is_some() { kind.seeded(self.number()?) } else { kind };
         let moment = self.one_of(&[Moment::Before, Moment::After], "a moment", Moment::name)?;
         self.gap()?;
-        Ok(Fault { kind, moment, step: self.counted_from_one()? })
+        let call = match self.peek() {
+            Some(byte) if byte.is_ascii_digit() => None,
+            _ => Some(self.system_call()?),
+        };
+        Ok(Fault { kind, moment, call, step: self.counted_from_one()? })
+    }
+
+    /// The name of a system call, with the space behind it.
+    fn system_call(&mut self) -> Parsed<SystemCall> {
+        let start = self.at;
+        let call = SystemCall::named(self.word());
+        let call =
+            call.ok_or_else(|| self.expected_at(start, "the number of a step, or a system call and its number"))?;
+        self.gap()?;
+        Ok(call)
     }
 
     /// The next word, which must be the name of one of these.

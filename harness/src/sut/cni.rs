@@ -22,9 +22,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::home::Home;
+use super::strace::{Seen, Strace};
 use super::{Failure, Sut};
 use crate::address::{Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::contract::{Contract, Limits, ReleaseUnknown};
+use crate::fault::{Fault, IoStep};
 use crate::operation::{
     Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
     is_name,
@@ -49,6 +51,11 @@ pub struct Cni {
     live: Vec<Attachment>,
     /// The last few that were deleted, oldest first; none of them is live again.
     deleted: VecDeque<Attachment>,
+    /// Faults are about to strike the next run of the plugin, or its steps are counted.
+    strace: Option<Strace>,
+    /// What that run did.
+    seen: Seen,
+    is_down: bool,
 }
 
 /// A pool as the plugin accepted it.
@@ -112,7 +119,17 @@ impl Cni {
         let directory = Home::new()?;
         let plugin = Plugin::introduce(plugin, timeout, directory.path())?;
         let contract = contract(&plugin);
-        Ok(Cni { plugin, contract, directory, pools: BTreeMap::new(), live: Vec::new(), deleted: VecDeque::new() })
+        Ok(Cni {
+            plugin,
+            contract,
+            directory,
+            pools: BTreeMap::new(),
+            live: Vec::new(),
+            deleted: VecDeque::new(),
+            strace: None,
+            seen: Seen::default(),
+            is_down: false,
+        })
     }
 
     /// A network configuration with these range sets.
@@ -128,7 +145,27 @@ impl Cni {
     }
 
     fn run(&mut self, verb: Verb, owner: &str, interface: &str, config: &Value) -> Result<RunOutput, Failure> {
-        self.plugin.run(verb, &container_id(owner), interface, config, self.directory.path())
+        let strace = self.strace.take();
+        let ran =
+            self.plugin.run(verb, &container_id(owner), interface, config, self.directory.path(), strace.as_ref());
+        let Some(strace) = strace else { return ran };
+        self.seen = strace.seen();
+        self.after_faults(ran)
+    }
+
+    /// What a run comes to in which a fault may have struck. Of a call that failed CNI does not say whether it happened: its
+    /// caller must delete what it may have made.
+    fn after_faults(&mut self, ran: Result<RunOutput, Failure>) -> Result<RunOutput, Failure> {
+        match ran {
+            Err(Failure::Misbehaved(_)) if self.seen.is_excused => {
+                self.is_down = true;
+                Ok(Err(Complaint::in_doubt("the plugin ended without an answer")))
+            }
+            Ok(Err(complaint)) if !self.seen.struck.is_empty() && complaint.is_of_files() => {
+                Ok(Err(Complaint::in_doubt(complaint.text())))
+            }
+            ran => ran,
+        }
     }
 
     fn pool(&self, name: &str) -> Outcome<&Pool> {
@@ -272,28 +309,38 @@ impl Cni {
     }
 
     /// A DEL that has nothing to complain about, be there something to delete or not.
-    fn delete_silently(&mut self, owner: &str, interface: &str, config: &Value) -> Result<(), Failure> {
-        self.run(Verb::Del, owner, interface, config)?.map(|_| ()).map_err(|complaint| {
-            let message = format!("DEL of what is not there must succeed, but the plugin says: {}", complaint.shown());
-            Failure::Misbehaved(Violation::new(Property::Idempotent, message))
-        })
+    fn delete_silently(&mut self, owner: &str, interface: &str, config: &Value) -> Outcome<()> {
+        let Err(complaint) = self.run(Verb::Del, owner, interface, config)? else { return Ok(()) };
+        if complaint.is_in_doubt() {
+            return Err(Ending::Refused(complaint.refusal(Kind::UnknownOutcome)));
+        }
+        let message = format!("DEL of what is not there must succeed, but the plugin says: {}", complaint.shown());
+        Err(Failure::Misbehaved(Violation::new(Property::Idempotent, message)).into())
     }
 
     /// Deletes a live attachment, twice where `again`.
     fn detach(&mut self, place: usize, again: bool) -> Outcome<Attachment> {
         let gone = self.live[place].clone();
         if let Err(complaint) = self.run(Verb::Del, &gone.owner, &gone.interface, &gone.config)? {
+            if complaint.is_in_doubt() && !self.is_there(&gone)? {
+                self.bury(place);
+            }
             return Err(Ending::Refused(complaint.refusal(Kind::Internal)));
         }
         if again {
             self.delete_silently(&gone.owner, &gone.interface, &gone.config)?;
         }
-        self.live.remove(place);
+        self.bury(place);
+        Ok(gone)
+    }
+
+    /// A live attachment is no more.
+    fn bury(&mut self, place: usize) {
+        let gone = self.live.remove(place);
         if self.deleted.len() == REMEMBERED {
             self.deleted.pop_front();
         }
-        self.deleted.push_back(gone.clone());
-        Ok(gone)
+        self.deleted.push_back(gone);
     }
 
     fn release(&mut self, pool_name: &str, written: &Written, owner: Option<&Text>) -> Outcome<Answer> {
@@ -390,7 +437,34 @@ impl Sut for Cni {
         self.pools.clear();
         self.live.clear();
         self.deleted.clear();
+        self.disarm();
+        self.is_down = false;
         Ok(())
+    }
+
+    /// There is no process between calls: the next one finds what the last one left.
+    fn crash(&mut self) -> Result<(), Failure> {
+        self.is_down = false;
+        Ok(())
+    }
+
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
+        self.seen = Seen::default();
+        self.strace = Some(Strace::new(faults, self.directory.path())?);
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Vec<IoStep> {
+        self.strace = None;
+        std::mem::take(&mut self.seen).steps
+    }
+
+    fn struck(&self) -> Vec<Fault> {
+        self.seen.struck.clone()
+    }
+
+    fn is_down(&self) -> bool {
+        self.is_down
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {

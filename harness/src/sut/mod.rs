@@ -29,6 +29,8 @@ pub mod sqlite;
 #[cfg(feature = "process")]
 pub mod stdio;
 #[cfg(feature = "process")]
+mod strace;
+#[cfg(feature = "process")]
 mod surrogates;
 
 /// How often a `busy` call is tried again, and how long to wait in between.

@@ -124,6 +124,11 @@ impl Process {
         Ok(process)
     }
 
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// How many files it has open; `None` where the operating system does not tell.
     pub fn open_files(&self) -> Option<usize> {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok().map(Iterator::count)

@@ -9,7 +9,7 @@ use super::reference::{self, Variant};
 use super::sqlite::with_causes;
 use super::{Failure, Sut};
 use crate::contract::Contract;
-use crate::fault::{Fault, Io};
+use crate::fault::{Fault, IoStep};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
 
@@ -108,13 +108,15 @@ impl Sut for Simulated {
         true
     }
 
-    fn arm(&mut self, faults: &[Fault]) -> bool {
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
         self.disk.arm(faults);
-        true
+        Ok(())
     }
 
-    fn io_steps(&self) -> Vec<Io> {
-        self.disk.steps()
+    fn disarm(&mut self) -> Vec<IoStep> {
+        let steps = IoStep::numbered(&self.disk.steps());
+        self.disk.arm(&[]);
+        steps
     }
 
     fn struck(&self) -> Vec<Fault> {

@@ -12,8 +12,10 @@ use std::time::Duration;
 use super::home::Home;
 use super::process::{self, Line, MAX_LINE, Process, Stopped};
 use super::protocol::{self, Absent, Introduction, excerpt};
+use super::strace::Strace;
 use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
 use crate::contract::{Contract, Limits};
+use crate::fault::{Fault, IoStep};
 use crate::operation::{Kind, Method, Operation, Refusal, Response};
 use crate::property::{Property, Violation};
 
@@ -34,6 +36,10 @@ pub struct Stdio {
     /// must say it, the same way each time a scenario is run.
     calls: u64,
     warnings: Vec<String>,
+    /// Faults are about to strike, or steps are counted.
+    strace: Option<Strace>,
+    struck: Vec<Fault>,
+    is_down: bool,
 }
 
 impl Stdio {
@@ -55,7 +61,7 @@ impl Stdio {
                 warnings.push(format!("the contract asks for {asked:?} an answer and is given {LONGEST_TIMEOUT:?}"));
             }
         }
-        Ok(Stdio { introduction, channel, calls: 0, warnings })
+        Ok(Stdio { introduction, channel, calls: 0, warnings, strace: None, struck: Vec::new(), is_down: false })
     }
 
     /// What is odd about the system but no violation, for people.
@@ -110,6 +116,24 @@ impl Stdio {
         Err(Failure::Misbehaved(Violation::new(Property::Classified, message)))
     }
 
+    /// The end of a call while faults may strike. One that struck explains that there is no answer.
+    fn after_faults(&mut self, asked: Result<Response, Failure>) -> Result<Response, Failure> {
+        let Some(strace) = &mut self.strace else { return asked };
+        if asked.is_err() {
+            // All of the trace is there once nothing is traced any more.
+            strace.let_go();
+        }
+        let seen = strace.seen();
+        self.struck = seen.struck;
+        match asked {
+            Err(Failure::Misbehaved(_)) if seen.is_excused => {
+                self.is_down = true;
+                Ok(Err(Refusal { kind: Kind::UnknownOutcome, message: "the process ended".into() }))
+            }
+            asked => asked,
+        }
+    }
+
     fn can_reset(&self) -> bool {
         self.channel.process.is_some() && self.introduction.contract.has(Method::Reset)
     }
@@ -121,6 +145,8 @@ impl Sut for Stdio {
     }
 
     fn reset(&mut self) -> Result<(), Failure> {
+        self.disarm();
+        self.is_down = false;
         // The reset at the end of a scenario serves the next one too.
         if self.calls == 0 && self.channel.process.is_some() {
             return Ok(());
@@ -147,7 +173,8 @@ impl Sut for Stdio {
         let id = self.channel.next_id();
         let absent = if self.calls.is_multiple_of(2) { Absent::WrittenOut } else { Absent::LeftOut };
         let request = protocol::encode(id, operation, absent);
-        self.channel.ask(operation.method().name(), &request, |line| protocol::decode(id, operation, line))
+        let asked = self.channel.ask(operation.method().name(), &request, |line| protocol::decode(id, operation, line));
+        self.after_faults(asked)
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
@@ -158,6 +185,7 @@ impl Sut for Stdio {
 
     fn crash(&mut self) -> Result<(), Failure> {
         self.calls += 1;
+        self.is_down = false;
         self.channel.end();
         self.come_up_again("a crash")
     }
@@ -189,6 +217,34 @@ impl Sut for Stdio {
 
     fn hurry(&mut self, limit: Option<Duration>) {
         self.channel.hurry = limit;
+    }
+
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
+        if !self.introduction.contract.durable {
+            let why = "it does not promise to be durable, so that nothing outlives the end of its process";
+            return Err(Failure::Unable(why.to_owned()));
+        }
+        let mut strace = Strace::new(faults, self.channel.directory.path())?;
+        if let Some(process) = &self.channel.process {
+            strace.hold(process.pid())?;
+        }
+        self.struck.clear();
+        self.strace = Some(strace);
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Vec<IoStep> {
+        let Some(mut strace) = self.strace.take() else { return Vec::new() };
+        strace.let_go();
+        strace.seen().steps
+    }
+
+    fn struck(&self) -> Vec<Fault> {
+        self.struck.clone()
+    }
+
+    fn is_down(&self) -> bool {
+        self.is_down
     }
 
     fn open_files(&self) -> Option<usize> {

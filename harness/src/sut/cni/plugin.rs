@@ -17,6 +17,7 @@ use crate::operation::{Kind, Refusal};
 use crate::sut::Failure;
 use crate::sut::process::{self, End, MAX_RUN_OUTPUT, Stopped};
 use crate::sut::protocol::excerpt;
+use crate::sut::strace::Strace;
 
 /// Versions of CNI whose results are understood, best first.
 const VERSIONS: [&str; 4] = ["1.0.0", "0.4.0", "0.3.1", "0.3.0"];
@@ -73,7 +74,7 @@ impl Plugin {
     pub(super) fn introduce(path: PathBuf, limit: Duration, home: &Path) -> Result<Plugin, Failure> {
         let mut plugin = Plugin { path, limit, hurry: None, version: VERSIONS[0], last_errors: String::new() };
         let asked = json!({ "cniVersion": VERSIONS[0] });
-        let answer = plugin.run(Verb::Version, "", "", &asked, home)?.unwrap_or_default();
+        let answer = plugin.run(Verb::Version, "", "", &asked, home, None)?.unwrap_or_default();
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
         let supported = answer["supportedVersions"].as_array().map(Vec::as_slice).unwrap_or_default();
         let best = VERSIONS.into_iter().find(|version| supported.iter().any(|found| found == version));
@@ -108,7 +109,7 @@ impl Plugin {
         self.hurry = limit;
     }
 
-    /// Runs it once. `home` is a directory without network namespaces.
+    /// Runs it once, traced by `strace` where that is given. `home` is a directory without network namespaces.
     pub(super) fn run(
         &mut self,
         verb: Verb,
@@ -116,8 +117,10 @@ impl Plugin {
         interface: &str,
         config: &Value,
         home: &Path,
+        strace: Option<&Strace>,
     ) -> Result<Result<Vec<u8>, Complaint>, Failure> {
-        let mut command = Command::new(&self.path);
+        let program = self.path.as_os_str();
+        let mut command = strace.map_or_else(|| Command::new(program), |strace| strace.command(program));
         command.env("CNI_COMMAND", verb.name()).env_remove("CNI_ARGS").env_remove("CNI_NETNS_OVERRIDE");
         // Required to be there, never looked at by a plugin that only manages addresses.
         command.env("CNI_PATH", self.path.parent().filter(|path| path.is_dir()).unwrap_or(home));
@@ -156,12 +159,33 @@ fn complaint(verb: &str, status: ExitStatus, stdout: &[u8], stderr: &str) -> Res
 impl Complaint {
     fn parse(stdout: &[u8]) -> Option<Complaint> {
         let error: Value = serde_json::from_slice(stdout).ok()?;
-        let (code, message) = (error.get("code")?.as_u64()?, error.get("msg")?.as_str()?);
+        let code = error.get("code")?.as_u64().filter(|code| *code != IN_DOUBT)?;
+        let message = error.get("msg")?.as_str()?;
         let text = match error.get("details").and_then(Value::as_str) {
             Some(details) if !details.is_empty() => format!("{message}: {details}"),
             _ => message.to_owned(),
         };
         Some(Complaint { code, text })
+    }
+
+    /// Nobody knows whether it happened.
+    pub(super) fn in_doubt(text: &str) -> Complaint {
+        Complaint { code: IN_DOUBT, text: text.to_owned() }
+    }
+
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.code == IN_DOUBT
+    }
+
+    /// Is it about files, or about nothing that is known? Then it tells of a file that failed.
+    pub(super) fn is_of_files(&self) -> bool {
+        let kind = kind_of_code(self.code).or_else(|| kind_of_text(&self.text));
+        kind.is_none_or(|kind| kind == Kind::Storage)
+    }
+
+    /// What it says.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Code and text, for a message.
@@ -176,9 +200,13 @@ impl Complaint {
     }
 }
 
+/// A code of our own, which no plugin may give.
+const IN_DOUBT: u64 = u64::MAX;
+
 /// Codes below 100 belong to CNI.
 fn kind_of_code(code: u64) -> Option<Kind> {
     match code {
+        IN_DOUBT => Some(Kind::UnknownOutcome),
         2 => Some(Kind::Unsupported),
         3 => Some(Kind::NotFound),
         // Environment, decoding and configuration: what we sent.
