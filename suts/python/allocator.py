@@ -88,8 +88,13 @@ class Allocator:
         """Makes what has changed last: on the disk before it is acknowledged."""
         if self.in_transaction or not self.journal:
             return
-        if self.store:
-            self.save()
+        try:
+            if self.store:
+                self.save()
+        except Refusal as refusal:
+            if refusal.kind == "unknown_outcome":  # it has happened, for all that anybody can see
+                self.journal.clear()
+            raise
         self.journal.clear()
 
     # Durable state
@@ -99,6 +104,7 @@ class Allocator:
 
     def save(self):
         data = self.snapshot()
+        self.loaded = None  # until it is known what the file holds
         self.store.save(data)
         self.loaded = data
 
