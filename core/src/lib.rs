@@ -9,5 +9,6 @@ pub mod contract;
 pub mod fault;
 pub mod operation;
 pub mod property;
+pub mod resources;
 pub mod sut;
 pub mod text;

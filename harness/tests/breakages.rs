@@ -37,7 +37,6 @@ const FEW_THREADS: usize = 2;
 /// Breakages that `check` cannot catch yet, and why.
 const OUT_OF_REACH: &[(&str, &str)] = &[
     ("stale-view", "it shows only when two processes share a directory"),
-    ("leaks-temporary-file", "no engine looks into the state directory"),
     ("leaves-child", "a child that outlives a clean exit breaks no rule; that it is killed is tested"),
 ];
 

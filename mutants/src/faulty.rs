@@ -5,7 +5,7 @@ use poolproof_core::contract::Contract;
 use poolproof_core::operation::{Operation, Response};
 use poolproof_core::property::Property;
 use poolproof_core::sut::reference::Variant;
-use poolproof_core::sut::{Failure, Sut};
+use poolproof_core::sut::{Failure, Resource, Resources, Sut};
 
 use crate::base::Base;
 
@@ -47,7 +47,7 @@ pub trait Faulty {
     }
 
     /// How many files it has open.
-    fn open_files(&self) -> Option<usize> {
+    fn open_files(&self) -> Option<u64> {
         None
     }
 }
@@ -184,7 +184,7 @@ impl Sut for Running {
         true
     }
 
-    fn open_files(&self) -> Option<usize> {
-        self.faulty.open_files()
+    fn resources(&self) -> Resources {
+        Resources::UNKNOWN.with(Resource::Files, self.faulty.open_files())
     }
 }

@@ -8,6 +8,7 @@ use crate::contract::Contract;
 use crate::fault::{Fault, IoStep};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
+pub use crate::resources::{Growth, Resource, Resources};
 
 #[cfg(feature = "reference")]
 pub mod reference;
@@ -106,9 +107,15 @@ pub trait Sut {
         false
     }
 
-    /// How many files it has open, where that can be counted.
-    fn open_files(&self) -> Option<usize> {
-        None
+    /// What it has hold of just now, where that can be counted.
+    fn resources(&self) -> Resources {
+        Resources::UNKNOWN
+    }
+
+    /// Does a reset leave what it has hold of? Then a scenario that is run again and again shows what it leaves behind; else
+    /// calls are watched one by one.
+    fn resets_in_place(&self) -> bool {
+        false
     }
 
     /// The end of what the system wrote for people, to be shown with a violation.

@@ -92,7 +92,8 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
         max_steps: usize::try_from(arguments.steps)?,
         tours: true,
         properties: arguments.finds.property.clone(),
-        keep_going: arguments.finds.keep_going,
+        // Of what was given, each step is struck whatever was found before.
+        keep_going: arguments.finds.keep_going || !given.is_empty(),
         save: arguments.finds.save.clone(),
     };
     probe(&options.save, "--save")?;

@@ -12,7 +12,7 @@ use crate::contract::Contract;
 use crate::fault::{Fault, IoStep};
 use crate::operation::{Answer, Operation, Response};
 use crate::scenario::{Scenario, print};
-use crate::sut::{Failure, Sut};
+use crate::sut::{Failure, Resources, Sut};
 
 /// The variable that asks for the defect, whatever its value.
 pub const VARIABLE: &str = "POOLPROOF_CANARY";
@@ -109,8 +109,12 @@ impl Sut for Forgetful {
         self.sut.is_down()
     }
 
-    fn open_files(&self) -> Option<usize> {
-        self.sut.open_files()
+    fn resources(&self) -> Resources {
+        self.sut.resources()
+    }
+
+    fn resets_in_place(&self) -> bool {
+        self.sut.resets_in_place()
     }
 
     fn diagnostics(&self) -> String {

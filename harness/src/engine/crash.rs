@@ -12,17 +12,20 @@
 
 use std::sync::Arc;
 
+use smallvec::smallvec;
+
 use super::Progress;
 use super::campaign::Campaign;
 use super::check::{Budget, Found, Options, follow_up, mix, on_hang};
 use super::examine::Examiner;
 use super::minimise::Minimal;
 use super::run::created;
+use crate::address::Family;
 use crate::contract::Contract;
 use crate::fault::{Fault, FaultKind, IoStep, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
-use crate::operation::Text;
+use crate::operation::{Operation, PoolShape, Request, Text, Want};
 use crate::report::Report;
 use crate::scenario::{Scenario, Step, text};
 use crate::sut::{Failure, Sut};
@@ -43,7 +46,9 @@ const MORE: u32 = 16;
 pub struct Visited {
     /// Scenarios whose steps of I/O were all struck.
     pub scenarios: u64,
-    /// States after one fault, and after two.
+    /// Their steps of I/O.
+    pub steps: u64,
+    /// States after one fault.
     pub singles: u64,
     /// States after two faults.
     pub pairs: u64,
@@ -109,7 +114,8 @@ impl Strikes<'_> {
             return Ok(true);
         }
         let generator = Generator::new(contract).with_max_steps(self.options.max_steps);
-        let mut tour = if self.options.tours { tour(contract) } else { Vec::new() }.into_iter();
+        let tour = if self.options.tours { tour(contract) } else { Vec::new() };
+        let mut tour = std::iter::once(shortest(contract)).chain(tour);
         let mut number = 0;
         while self.is_in_time() && !matches!(self.options.budget, Budget::Runs(runs) if number >= runs) {
             let drawn = tour.next().unwrap_or_else(|| generator.scenario(mix(self.options.seed, number)));
@@ -132,6 +138,7 @@ impl Strikes<'_> {
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, io) in steps.iter().enumerate() {
             let faults: Vec<Fault> = faults_at(io).collect();
+            self.visited.steps += io.len() as u64;
             self.visited.equal += equal(io);
             for fault in faults {
                 if !self.is_in_time() {
@@ -206,6 +213,21 @@ impl Strikes<'_> {
         self.campaign.report.add(reported);
         Ok(self.options.keep_going)
     }
+}
+
+/// The shortest scenario worth striking: a system whose calls take long gets no further in a short time.
+fn shortest(contract: &Contract) -> Scenario {
+    let family = if contract.families.contains(Family::V4) { Family::V4 } else { Family::V6 };
+    let (prefix, gateway) = match family {
+        Family::V4 => ("10.0.0.0/29", "10.0.0.1"),
+        Family::V6 => ("fd00::/125", "fd00::1"),
+    };
+    let gateway = contract.limits.gateway_required.then(|| text(gateway));
+    let shape = PoolShape { gateway, ..PoolShape::default() };
+    let (pool, owner) = (text("p0"), text("a"));
+    let requests = smallvec![Request { pool: pool.clone(), want: Want::Any }];
+    let create = Operation::CreatePool { pool, prefix: text(prefix), shape };
+    Scenario { steps: vec![Step::Call(create), Step::Call(Operation::Allocate { owner, requests, ttl_ms: None })] }
 }
 
 /// The steps up to one that is struck by faults.

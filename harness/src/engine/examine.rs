@@ -16,7 +16,7 @@ use crate::contract::Clock;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
 use crate::shrink::with_small_pools;
-use crate::sut::{Failure, Sut};
+use crate::sut::{Failure, Growth, Resources, Sut};
 
 /// A call that takes less than this needs no second look; the second is for systems whose calls take
 /// a microsecond.
@@ -68,7 +68,7 @@ pub fn unchecked(sut: &dyn Sut, property: Property) -> Option<&'static str> {
     let contract = sut.contract();
     let (is_checked, why) = match property {
         Property::Linearizable => (false, "no engine checks it yet"),
-        Property::Tidy => (sut.open_files().is_some(), "open files of this system cannot be counted yet"),
+        Property::Tidy => (sut.resources() != Resources::UNKNOWN, "what this system has hold of cannot be counted"),
         Property::Unpredictable => (contract.unpredictable, "its contract does not promise random choice"),
         Property::Durable => (contract.durable, "its contract does not promise durability"),
         Property::Expiring => (contract.clock != Clock::None, "it has no leases"),
@@ -149,10 +149,13 @@ impl Examiner {
     pub fn examine(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
         let mut run = self.runner.run(sut, scenario, &mut Unwatched)?;
         if run.finding.is_none() {
-            let violation = match self.predictable(sut, scenario, &run.choices)? {
-                Some(violation) => Some(violation),
-                None => self.unbounded(sut, scenario, &run)?,
-            };
+            let mut violation = self.predictable(sut, scenario, &run.choices)?;
+            if violation.is_none() {
+                violation = self.untidy(sut, scenario, run.at_start)?;
+            }
+            if violation.is_none() {
+                violation = self.unbounded(sut, scenario, &run)?;
+            }
             run.finding = violation.map(|violation| Finding { step: scenario.steps.len(), violation });
         } else if let Some(finding) = &mut run.finding
             && tells_the_deed(finding.violation.property)
@@ -209,6 +212,36 @@ impl Examiner {
             shown.join(", "),
             first.bits
         ))
+    }
+
+    /// Does each run of the scenario leave more behind than the one before, although each ends in the empty state?
+    fn untidy(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+        before: Resources,
+    ) -> Result<Option<Violation>, Failure> {
+        if !sut.resets_in_place() {
+            return Ok(None);
+        }
+        let mut growth = Growth::since(before);
+        let mut seen = vec![before, sut.resources()];
+        let mut kind = growth.note(seen[1]);
+        while kind.is_none() && growth.is_under_way() {
+            let run = self.uncounted(|runner| runner.run(sut, scenario, &mut Unwatched))?;
+            if run.finding.is_some() {
+                return Ok(None);
+            }
+            let now = sut.resources();
+            seen.push(now);
+            kind = growth.note(now);
+        }
+        let Some(kind) = kind else { return Ok(None) };
+        let counts = seen.iter().filter_map(|seen| seen.count(kind)).map(|count| count.to_string());
+        let counts = counts.collect::<Vec<String>>().join(", ");
+        let message =
+            format!("each run of these steps leaves more {} behind, although all is given back: {counts}", kind.name());
+        Ok(Some(Violation::new(Property::Tidy, message)))
     }
 
     /// Do the same steps take much longer on large pools than on small ones?

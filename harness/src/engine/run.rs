@@ -27,7 +27,7 @@ use crate::model::company::Seen;
 use crate::operation::{Answer, Kind, Method, Operation, Refusal, Request, Response, Text, Want, Written};
 use crate::property::{Property, Violation};
 use crate::scenario::{GrantRef, Operand, Scenario, Step};
-use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
+use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Growth, Resources, Sut};
 
 /// The longest a step may wait for real time to pass, in milliseconds.
 const LONGEST_WAIT_MS: u64 = 2_000;
@@ -46,6 +46,8 @@ pub struct Run {
     pub accepted: u64,
     /// Steps that were not run.
     pub skipped: u64,
+    /// What the system had hold of when it was empty, before the first step.
+    pub at_start: Resources,
     /// What the system chose where it promises to choose at random.
     pub choices: Choices,
     /// Time spent in calls; where they are not timed one by one, in the whole run.
@@ -267,7 +269,8 @@ pub(super) struct Standing {
     /// Index of the step under way.
     pub(super) at: usize,
     run: Run,
-    leak: Leak,
+    /// What refused calls in a row leave behind.
+    growth: Option<Growth>,
     /// What goes wrong within the next step.
     pub(super) faults: Vec<Fault>,
     /// Are faults about to strike?
@@ -282,25 +285,13 @@ impl Standing {
             stopwatch: Stopwatch::start(),
             at: 0,
             run: Run::default(),
-            leak: Leak::default(),
+            growth: None,
             faults: Vec::new(),
             is_armed: false,
             io: Vec::new(),
         }
     }
 }
-
-/// Files left open by refused calls, where the system's can be counted.
-#[derive(Default)]
-struct Leak {
-    /// Open files after the last refused call.
-    open: usize,
-    /// How many refused calls in a row each left more than the one before.
-    streak: u32,
-}
-
-/// So many refused calls in a row that each leave a file open are no accident.
-const LEAK_STREAK: u32 = 4;
 
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
@@ -312,7 +303,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn start(&mut self) -> Result<(), Stop> {
-        Ok(guarded(&self.runner.watchdog, || self.sut.reset())??)
+        guarded(&self.runner.watchdog, || self.sut.reset())??;
+        self.standing.run.at_start = self.sut.resources();
+        Ok(())
     }
 
     /// The next step; after a violation nothing comes any more.
@@ -434,8 +427,8 @@ impl Pass<'_> {
     /// A call of the scenario: judged, and watched for what it leaves behind when it is refused.
     fn call(&mut self, call: &Operation) -> Result<Response, Stop> {
         let response = self.judged(call)?;
-        if response.is_err() {
-            self.watch_open_files(call)?;
+        if !self.sut.resets_in_place() {
+            self.watch_resources(call, response.is_err())?;
         }
         Ok(response)
     }
@@ -528,20 +521,27 @@ impl Pass<'_> {
         }
     }
 
-    /// Refused calls must leave no more files open than there were.
-    fn watch_open_files(&mut self, call: &Operation) -> Result<(), Stop> {
-        let Some(open) = self.sut.open_files() else { return Ok(()) };
-        self.standing.leak.streak = if open > self.standing.leak.open && self.standing.leak.open > 0 {
-            self.standing.leak.streak + 1
-        } else {
-            0
-        };
-        self.standing.leak.open = open;
-        if self.standing.leak.streak < LEAK_STREAK {
+    /// Refused calls must leave nothing behind. Accepted ones may, and what they do is passed over.
+    fn watch_resources(&mut self, call: &Operation, is_refused: bool) -> Result<(), Stop> {
+        let growth = &mut self.standing.growth;
+        if !is_refused && !growth.as_ref().is_some_and(Growth::is_under_way) {
+            *growth = None;
             return Ok(());
         }
-        let message =
-            format!("`{call}` was refused and left a file open, as did the refused calls before it: {open} now");
+        let now = self.sut.resources();
+        let Some(growth) = growth else {
+            *growth = Some(Growth::since(now));
+            return Ok(());
+        };
+        if !is_refused {
+            growth.pass_over(now);
+            return Ok(());
+        }
+        let Some(kind) = growth.note(now) else { return Ok(()) };
+        let (name, count) = (kind.name(), now.count(kind).unwrap_or_default());
+        let message = format!(
+            "`{call}` was refused and left more {name} behind, as did the refused calls before it: {count} now"
+        );
         Err(Violation::new(Property::Tidy, message).into())
     }
 

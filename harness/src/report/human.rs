@@ -40,8 +40,11 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         let (scenarios, Covered { letters, depth }) = (covered.scenarios(), covered);
         writeln!(out, "these cover all {scenarios} scenarios of up to {depth} of {letters} steps: equal states, once")?;
     }
-    if let Some(Visited { scenarios, singles, pairs, equal }) = report.visited {
-        writeln!(out, "{} crash states after one fault and {pairs} after two, of {scenarios} scenarios", singles)?;
+    if let Some(Visited { scenarios, steps, singles, pairs, equal }) = report.visited {
+        writeln!(
+            out,
+            "{singles} crash states after one fault and {pairs} after two, at {steps} steps of I/O of {scenarios} scenarios"
+        )?;
         writeln!(out, "{equal} more leave the same behind as one of those")?;
     }
     if report.skipped > 0 {

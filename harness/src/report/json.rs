@@ -23,6 +23,7 @@ pub fn render(report: &Report) -> String {
         "depth": report.covered.map(|covered| covered.depth),
         "crash_states": report.visited.map(|visited| json!({
             "scenarios": visited.scenarios,
+            "steps": visited.steps,
             "singles": visited.singles,
             "pairs": visited.pairs,
             "equal": visited.equal,

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use super::home::Home;
 use super::strace::{Seen, Strace};
-use super::{Failure, Sut};
+use super::{Failure, Resource, Resources, Sut, procfs};
 use crate::address::{Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::contract::{Contract, Limits, ReleaseUnknown};
 use crate::fault::{Fault, IoStep};
@@ -117,7 +117,7 @@ impl Cni {
     /// The same with this time for each run of the plugin.
     pub fn with_timeout(plugin: PathBuf, timeout: Duration) -> Result<Cni, Failure> {
         let directory = Home::new()?;
-        let plugin = Plugin::introduce(plugin, timeout, directory.path())?;
+        let plugin = Plugin::introduce(plugin, timeout, &directory)?;
         let contract = contract(&plugin);
         Ok(Cni {
             plugin,
@@ -135,7 +135,7 @@ impl Cni {
     /// A network configuration with these range sets.
     fn config(&self, range_sets: Vec<Value>) -> Value {
         let kind = self.plugin.name();
-        let data = self.directory.path().join("data");
+        let data = self.directory.state();
         json!({
             "cniVersion": self.plugin.version(),
             "name": NETWORK,
@@ -146,8 +146,7 @@ impl Cni {
 
     fn run(&mut self, verb: Verb, owner: &str, interface: &str, config: &Value) -> Result<RunOutput, Failure> {
         let strace = self.strace.take();
-        let ran =
-            self.plugin.run(verb, &container_id(owner), interface, config, self.directory.path(), strace.as_ref());
+        let ran = self.plugin.run(verb, &container_id(owner), interface, config, &self.directory, strace.as_ref());
         let Some(strace) = strace else { return ran };
         self.seen = strace.seen();
         self.after_faults(ran)
@@ -450,13 +449,18 @@ impl Sut for Cni {
 
     fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
         self.seen = Seen::default();
-        self.strace = Some(Strace::new(faults, self.directory.path())?);
+        self.strace = Some(Strace::new(faults, &self.directory.state())?);
         Ok(())
     }
 
     fn disarm(&mut self) -> Vec<IoStep> {
         self.strace = None;
         std::mem::take(&mut self.seen).steps
+    }
+
+    /// Nothing runs between calls, but files stay.
+    fn resources(&self) -> Resources {
+        Resources::UNKNOWN.with(Resource::Left, procfs::files_below(self.directory.path()))
     }
 
     fn struck(&self) -> Vec<Fault> {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,32 @@ use super::{Failure, process};
 const PATIENCE: Duration = Duration::from_secs(2);
 const NAP: Duration = Duration::from_millis(1);
 
-/// A directory that is empty at first. Dropping it kills every process that has its path in the
+/// A directory with an empty folder for the system's state and one for its temporary files. Dropping it kills every process that has its path in the
 /// environment it was started with, and removes it. Such processes are found where there is a
 /// `/proc`; elsewhere those that left their group live on.
 pub(super) struct Home(TempDir);
 
 impl Home {
     pub(super) fn new() -> Result<Home, Failure> {
-        let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
-        made.map(Home).map_err(|error| {
+        let made = tempfile::Builder::new().prefix("poolproof-").tempdir().map(Home);
+        let made = made.and_then(|home| {
+            fs::create_dir(home.state())?;
+            fs::create_dir(home.temporary())?;
+            Ok(home)
+        });
+        made.map_err(|error| {
             Failure::Unable(format!("cannot make a temporary directory: {error}; TMPDIR names another place"))
         })
+    }
+
+    /// Where the system keeps what outlives it.
+    pub(super) fn state(&self) -> PathBuf {
+        self.0.path().join("state")
+    }
+
+    /// Where it may put what does not.
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.0.path().join("tmp")
     }
 
     pub(super) fn path(&self) -> &Path {

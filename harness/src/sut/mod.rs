@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(feature = "reference")]
 pub use poolproof_core::sut::reference;
-pub use poolproof_core::sut::{Failure, Sut};
+pub use poolproof_core::sut::{Failure, Growth, Resource, Resources, Sut};
 
 #[cfg(feature = "process")]
 pub mod cni;
@@ -19,6 +19,8 @@ pub mod memory;
 pub mod orphans;
 #[cfg(feature = "process")]
 pub mod process;
+#[cfg(feature = "process")]
+mod procfs;
 #[cfg(feature = "process")]
 pub mod protocol;
 #[cfg(feature = "reference")]

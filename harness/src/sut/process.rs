@@ -129,11 +129,6 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
-    /// How many files it has open; `None` where the operating system does not tell.
-    pub fn open_files(&self) -> Option<usize> {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok().map(Iterator::count)
-    }
-
     fn never_block(&self) -> io::Result<()> {
         let nonblocking = |end: Option<rustix::fd::BorrowedFd<'_>>| match end {
             Some(end) => rustix::io::ioctl_fionbio(end, true),

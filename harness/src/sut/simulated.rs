@@ -7,7 +7,7 @@ use poolproof_disk::{Disk, Snapshot};
 
 use super::reference::{self, Variant};
 use super::sqlite::with_causes;
-use super::{Failure, Sut};
+use super::{Failure, Resource, Resources, Sut};
 use crate::contract::Contract;
 use crate::fault::{Fault, IoStep};
 use crate::operation::{Operation, Response};
@@ -127,7 +127,9 @@ impl Sut for Simulated {
         self.disk.is_down()
     }
 
-    fn open_files(&self) -> Option<usize> {
-        Some(self.disk.open_files())
+    fn resources(&self) -> Resources {
+        Resources::UNKNOWN
+            .with(Resource::Files, Some(self.disk.open_files() as u64))
+            .with(Resource::Locks, Some(self.disk.locks() as u64))
     }
 }

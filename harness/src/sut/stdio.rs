@@ -13,7 +13,7 @@ use super::home::Home;
 use super::process::{self, Line, MAX_LINE, Process, Stopped};
 use super::protocol::{self, Absent, Introduction, excerpt};
 use super::strace::Strace;
-use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
+use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Resource, Resources, Sut, procfs};
 use crate::contract::{Contract, Limits};
 use crate::fault::{Fault, IoStep};
 use crate::operation::{Kind, Method, Operation, Refusal, Response};
@@ -224,7 +224,7 @@ impl Sut for Stdio {
             let why = "it does not promise to be durable, so that nothing outlives the end of its process";
             return Err(Failure::Unable(why.to_owned()));
         }
-        let mut strace = Strace::new(faults, self.channel.directory.path())?;
+        let mut strace = Strace::new(faults, &self.channel.directory.state())?;
         if let Some(process) = &self.channel.process {
             strace.hold(process.pid())?;
         }
@@ -247,8 +247,13 @@ impl Sut for Stdio {
         self.is_down
     }
 
-    fn open_files(&self) -> Option<usize> {
-        self.channel.process.as_ref()?.open_files()
+    fn resources(&self) -> Resources {
+        let Some(process) = &self.channel.process else { return Resources::UNKNOWN };
+        procfs::resources(process.pid()).with(Resource::Left, procfs::files_below(self.channel.directory.path()))
+    }
+
+    fn resets_in_place(&self) -> bool {
+        self.introduction.contract.has(Method::Reset)
     }
 
     fn diagnostics(&self) -> String {
@@ -305,7 +310,7 @@ impl Channel {
             return Err(Failure::Unable("there is no command to start".to_owned()));
         };
         let mut command = Command::new(program);
-        command.args(arguments).env(STATE_DIR, self.directory.path());
+        command.args(arguments).env(STATE_DIR, self.directory.state()).env("TMPDIR", self.directory.temporary());
         self.process = Some(Process::start(command)?);
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
 /// Leaves a file open after some calls.
 struct Leaky {
     leaks: fn(&Operation, &Response) -> bool,
-    open: usize,
+    open: u64,
 }
 
 impl Leaky {
@@ -40,7 +40,7 @@ impl Faulty for Leaky {
         response
     }
 
-    fn open_files(&self) -> Option<usize> {
+    fn open_files(&self) -> Option<u64> {
         Some(self.open)
     }
 }

@@ -5,7 +5,7 @@
 //! found in one table.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::address::{Family, parse_address};
 use crate::operation::{Kind, Refusal};
 use crate::sut::Failure;
+use crate::sut::home::Home;
 use crate::sut::process::{self, End, MAX_RUN_OUTPUT, Stopped};
 use crate::sut::protocol::excerpt;
 use crate::sut::strace::Strace;
@@ -71,7 +72,7 @@ pub(super) struct Plugin {
 
 impl Plugin {
     /// Asks the program which versions it speaks.
-    pub(super) fn introduce(path: PathBuf, limit: Duration, home: &Path) -> Result<Plugin, Failure> {
+    pub(super) fn introduce(path: PathBuf, limit: Duration, home: &Home) -> Result<Plugin, Failure> {
         let mut plugin = Plugin { path, limit, hurry: None, version: VERSIONS[0], last_errors: String::new() };
         let asked = json!({ "cniVersion": VERSIONS[0] });
         let answer = plugin.run(Verb::Version, "", "", &asked, home, None)?.unwrap_or_default();
@@ -109,22 +110,22 @@ impl Plugin {
         self.hurry = limit;
     }
 
-    /// Runs it once, traced by `strace` where that is given. `home` is a directory without network namespaces.
+    /// Runs it once, traced by `strace` where that is given. There are no network namespaces in `home`.
     pub(super) fn run(
         &mut self,
         verb: Verb,
         container: &str,
         interface: &str,
         config: &Value,
-        home: &Path,
+        home: &Home,
         strace: Option<&Strace>,
     ) -> Result<Result<Vec<u8>, Complaint>, Failure> {
         let program = self.path.as_os_str();
         let mut command = strace.map_or_else(|| Command::new(program), |strace| strace.command(program));
         command.env("CNI_COMMAND", verb.name()).env_remove("CNI_ARGS").env_remove("CNI_NETNS_OVERRIDE");
         // Required to be there, never looked at by a plugin that only manages addresses.
-        command.env("CNI_PATH", self.path.parent().filter(|path| path.is_dir()).unwrap_or(home));
-        command.env("CNI_NETNS", home.join("no-namespace"));
+        command.env("CNI_PATH", self.path.parent().filter(|path| path.is_dir()).unwrap_or(home.path()));
+        command.env("CNI_NETNS", home.path().join("no-namespace")).env("TMPDIR", home.temporary());
         command.env("CNI_CONTAINERID", container).env("CNI_IFNAME", interface);
         let limit = self.hurry.map_or(self.limit, |hurry| hurry.min(self.limit));
         let run = process::run(command, config.to_string().as_bytes(), limit)?;
