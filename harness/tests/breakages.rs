@@ -82,6 +82,11 @@ impl Breakage {
         self.needs.as_deref() == Some("start")
     }
 
+    /// Does something have to fail for it to be seen? That is `crash`'s part.
+    fn needs_faults(&self) -> bool {
+        self.needs.as_deref() == Some("fault")
+    }
+
     fn out_of_reach(&self) -> Option<&'static str> {
         OUT_OF_REACH.iter().find(|(name, _)| *name == self.name).map(|(_, why)| *why)
     }
@@ -94,6 +99,7 @@ fn breakages(kind: &str) -> Vec<Breakage> {
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let lines = String::from_utf8(listed.stdout).unwrap();
     let mut some: Vec<_> = lines.lines().map(Breakage::read).filter(|breakage| breakage.kind == kind).collect();
+    some.retain(|breakage| !breakage.needs_faults());
     some.sort_by_key(|breakage| breakage.needs.is_none());
     some
 }

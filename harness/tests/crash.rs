@@ -30,7 +30,7 @@ fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
         keep_going: false,
         save: folder.path().to_owned(),
     };
-    crash(sut, vec![scenario(steps)], &options, &mut Silent)
+    crash(sut, &[scenario(steps)], &options, &mut Silent)
 }
 
 /// A little of everything that writes.

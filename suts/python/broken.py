@@ -9,6 +9,7 @@ A rule breakage is a subclass of the correct allocator with a small override. A 
 correct server that misbehaves after some answers; the one to `initialize` counts. The class's docstring says which
 rule is broken, its decorator which property should catch it and which options it needs.
 """
+import fcntl
 import ipaddress
 import json
 import os
@@ -17,6 +18,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import unicodedata
 from typing import NamedTuple
@@ -1012,6 +1015,90 @@ class leaks_temporary_file(SaysWrong):
     def reword(self, refusal, params):
         name = f"temporary-{time.monotonic_ns()}"
         open(os.path.join(self.store.folder, name), "w").close()
+
+
+class Hoards(Allocator):
+    """Keeps a little more of something after some calls, up to a thousand times."""
+    def hoard(self, what):
+        hoarded = self.__dict__.setdefault("hoarded", [])
+        if len(hoarded) < 1000:
+            hoarded.append(what())
+
+
+@breaks("tidy", needs="tidy")
+class leaks_thread(Hoards, SaysWrong):
+    """Refused calls leave no threads; here each leaves one that waits for ever."""
+    def reword(self, refusal, params):
+        self.hoard(self.waiting)
+
+    def waiting(self):
+        threading.stack_size(1 << 16)
+        thread = threading.Thread(target=threading.Event().wait, daemon=True)
+        thread.start()
+        return thread
+
+
+@breaks("tidy", needs="tidy")
+class leaks_memory(Hoards, SaysWrong):
+    """Refused calls keep no memory; here each keeps a quarter of a mebibyte."""
+    def reword(self, refusal, params):
+        self.hoard(lambda: bytearray(1 << 18))
+
+
+@breaks("tidy", needs="tidy")
+class leaks_lock(Hoards, SaysWrong):
+    """Refused calls leave no locks; here each leaves one on a file of its own, which is open and has no name any more."""
+    def reword(self, refusal, params):
+        self.hoard(self.locked)
+
+    def locked(self):
+        file = tempfile.TemporaryFile()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+
+@breaks("tidy", needs="tidy")
+class granting_leaks_descriptor(Hoards):
+    """What was granted and given back leaves nothing behind; here each grant leaves a file open."""
+    def allocate(self, params):
+        granted = super().allocate(params)
+        self.hoard(lambda: open(os.devnull))
+        return granted
+
+
+# Rules about a disk that fails
+
+
+@breaks("durable", "--durable", needs="fault")
+class written_in_place(Allocator):
+    """A crash leaves the old state or the new one; here the old file is overwritten, which takes more than one step."""
+    def save(self):
+        try:
+            with open(self.store.path, "wb", buffering=0) as file:
+                file.write(self.snapshot())
+        except OSError:
+            raise Refusal("unknown_outcome", "the state may not have been written") from None
+
+
+@breaks("atomic", "--durable", needs="fault")
+class undo_forgotten(Allocator):
+    """What cannot be written is taken back; here it stays in memory, although it was refused."""
+    def settle(self):
+        try:
+            super().settle()
+        except Refusal:
+            self.journal.clear()
+            raise
+
+
+@breaks("durable", "--durable", needs="fault")
+class failure_ignored(Allocator):
+    """What cannot be written is refused; here it is acknowledged."""
+    def save(self):
+        try:
+            super().save()
+        except Refusal:
+            pass
 
 
 # Rules about blocks

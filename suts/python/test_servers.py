@@ -684,6 +684,9 @@ SHOWN_BY = {
     "freed-is-lost": TWO + [give(V4[1], "b"), take("b", V4[1])],
     "walks-the-prefix": None,  # shown by time, below
     "seeded": None,  # shown by two instances, below
+    # Shown by statistics, which are the harness's.
+    "few-lowest": None,
+    "random-start": None,
     "lowest-first": [create(prefix="fd00::/64"), take()],
     "release-ignores-owner": TWO + [give(V4[0], "b")],
     "renew-ignores-owner": LEASE + [renew(V4[0], "b")],
@@ -767,6 +770,15 @@ SHOWN_BY = {
     "message-with-owner": [create(), take("victim"), give(V4[0], "thief")],
     "leaks-descriptor": ["descriptors", "descriptors", USAGE, USAGE, "descriptors"],
     "leaks-temporary-file": [create(), ("usage", {"pool": "q"}), "files"],
+    # Looked at from outside, by the harness.
+    "leaks-thread": None,
+    "leaks-memory": None,
+    "leaks-lock": None,
+    "granting-leaks-descriptor": None,
+    # Nothing fails here; the harness makes it fail.
+    "written-in-place": None,
+    "undo-forgotten": None,
+    "failure-ignored": None,
     "block-over-address": [create(), take("a", V4[1]), block(31, "b")],
     "block-unaligned": [create(), block(31)],
     "address-in-block": [create(), block(31), take("b", V4[2])],

@@ -51,6 +51,7 @@ const BEFORE_TESTS: &[Step] = &[
     },
 ];
 const AFTER_TESTS: &[Step] = &[
+    Step { name: "tests of suts/python", command: "python3 -m unittest discover suts/python -p test_servers.py" },
     Step {
         name: "tests of rivals/",
         command: "cargo test --manifest-path rivals/Cargo.toml --target-dir target/rivals --locked",

@@ -102,9 +102,9 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
         Err(report) => return publish(&report, &common),
     };
     demand_checked(sut.as_ref(), &options.properties)?;
-    let given = given.into_iter().map(|entry| entry.scenario).collect();
+    let given: Vec<_> = given.into_iter().map(|entry| entry.scenario).collect();
     let mut bar = Bar::of(budget, hang_reporter(&common));
-    let report = crash::crash(sut.as_mut(), given, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    let report = crash::crash(sut.as_mut(), &given, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
     publish(&report, &common)

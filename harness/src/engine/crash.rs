@@ -63,7 +63,7 @@ pub struct Visited {
 /// When no fault can be injected into this system, and what the harness itself could not do.
 pub fn crash(
     sut: &mut dyn Sut,
-    given: Vec<Scenario>,
+    given: &[Scenario],
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<Report, Failure> {
@@ -71,16 +71,16 @@ pub fn crash(
     sut.disarm();
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
-    let is_drawn = given.is_empty();
-    let seed = is_drawn.then_some(options.seed);
+    let seed = given.is_empty().then_some(options.seed);
     let campaign = Campaign::new(Report::new(&options.sut, seed).on(sut), examiner, progress);
     let contract = sut.contract().clone();
-    let mut strikes = Strikes { sut, options, campaign, visited: Visited::default(), reporter };
-    let is_over = strikes.all(given, is_drawn, &contract)?;
+    let mut strikes = Strikes { sut, options, campaign, visited: Visited::default(), reporter, is_over: false };
+    strikes.all(given, &contract)?;
+    let is_cut_short = !given.is_empty() && !strikes.goes_on() && strikes.campaign.report.violations.is_empty();
     let Strikes { campaign, visited, .. } = strikes;
     let mut report = campaign.end();
     report.visited = Some(visited);
-    if report.is_interrupted || !is_over {
+    if report.is_interrupted || is_cut_short {
         report.missing.push("the rest of the scenarios".to_owned());
     }
     if visited.singles == 0 {
@@ -97,121 +97,113 @@ struct Strikes<'a> {
     campaign: Campaign<'a>,
     visited: Visited,
     reporter: super::HangReporter,
+    /// Is what was found enough, or the user's patience at its end?
+    is_over: bool,
 }
 
-/// Shall it go on?
-type GoesOn = Result<bool, Failure>;
-
 impl Strikes<'_> {
-    /// Says whether nothing that was given is left.
-    fn all(&mut self, given: Vec<Scenario>, is_drawn: bool, contract: &Contract) -> GoesOn {
-        if !is_drawn {
-            for scenario in &given {
-                if !self.is_in_time() || !self.scenario(scenario)? {
-                    return Ok(!self.campaign.report.violations.is_empty());
-                }
-            }
-            return Ok(true);
+    /// Strikes at what was given, or at as much as there is time for.
+    fn all(&mut self, given: &[Scenario], contract: &Contract) -> Result<(), Failure> {
+        if !given.is_empty() {
+            return given.iter().try_for_each(|scenario| self.scenario(scenario));
         }
         let generator = Generator::new(contract).with_max_steps(self.options.max_steps);
         let tour = if self.options.tours { tour(contract) } else { Vec::new() };
         let mut tour = std::iter::once(shortest(contract)).chain(tour);
         let mut number = 0;
-        while self.is_in_time() && !matches!(self.options.budget, Budget::Runs(runs) if number >= runs) {
+        while self.goes_on() && !matches!(self.options.budget, Budget::Runs(runs) if number >= runs) {
             let drawn = tour.next().unwrap_or_else(|| generator.scenario(mix(self.options.seed, number)));
             number += 1;
-            if !self.scenario(&drawn)? {
-                break;
-            }
+            self.scenario(&drawn)?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn is_in_time(&self) -> bool {
-        let is_over = matches!(self.options.budget, Budget::Time(time) if self.campaign.elapsed() >= time);
-        !is_over && !interrupt::requested()
+    fn goes_on(&self) -> bool {
+        let is_late = matches!(self.options.budget, Budget::Time(time) if self.campaign.elapsed() >= time);
+        !self.is_over && !is_late && !interrupt::requested()
     }
 
     /// Strikes at each step of a scenario.
-    fn scenario(&mut self, scenario: &Scenario) -> GoesOn {
-        let Some(steps) = self.dry_run(scenario)? else { return Ok(true) };
+    fn scenario(&mut self, scenario: &Scenario) -> Result<(), Failure> {
+        let Some(steps) = self.dry_run(scenario)? else { return Ok(()) };
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, io) in steps.iter().enumerate() {
-            let faults: Vec<Fault> = faults_at(io).collect();
             self.visited.steps += io.len() as u64;
             self.visited.equal += equal(io);
-            for fault in faults {
-                if !self.is_in_time() {
-                    return Ok(false);
+            for fault in faults_at(io) {
+                if !self.goes_on() {
+                    return Ok(());
                 }
                 self.visited.singles += 1;
-                if !self.strike(scenario, index, &[fault])? {
-                    return Ok(false);
-                }
+                self.strike(scenario, index, &[fault])?;
                 // System calls are counted by their names, which does not say what comes after what.
-                let goes_on = !fault.kind.ends_the_process() && fault.call.is_none();
-                if pairs && goes_on && !self.second(scenario, index, fault)? {
-                    return Ok(false);
+                if pairs && !fault.kind.ends_the_process() && fault.call.is_none() {
+                    self.second(scenario, index, fault)?;
                 }
             }
         }
         self.visited.scenarios += 1;
-        Ok(true)
+        Ok(())
     }
 
     /// Strikes once more, after a first fault in the same step.
-    fn second(&mut self, scenario: &Scenario, index: usize, first: Fault) -> GoesOn {
-        let once = struck(&scenario.steps, index, &[first]);
-        let Some(steps) = self.dry_run(&once)? else { return Ok(true) };
+    fn second(&mut self, scenario: &Scenario, index: usize, first: Fault) -> Result<(), Failure> {
+        let Some(steps) = self.dry_run(&struck(&scenario.steps, index, &[first]))? else { return Ok(()) };
         // The fault is a step of its own.
         let io = steps.get(index + 1).into_iter().flatten().copied();
         let later: Vec<IoStep> = io.filter(|step| step.step > first.step).collect();
         for second in faults_at(&later) {
-            if !self.is_in_time() {
-                return Ok(false);
+            if !self.goes_on() {
+                return Ok(());
             }
             self.visited.pairs += 1;
-            if !self.strike(scenario, index, &[first, second])? {
-                return Ok(false);
-            }
+            self.strike(scenario, index, &[first, second])?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// The steps of I/O of each step; `None` where it fails as it is, which is reported, or where the user wants to stop.
+    /// The steps of I/O of each step; `None` where it fails as it is, which is reported.
     fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Vec<IoStep>>>, Failure> {
+        if !self.goes_on() {
+            return Ok(None);
+        }
         self.campaign.count_io(true);
-        let run = self.run(scenario.clone());
+        let passes = self.run(scenario.clone());
         let counted = self.campaign.count_io(false);
-        Ok(run?.then_some(counted))
+        Ok(passes?.then_some(counted))
     }
 
     /// Runs the scenario up to a step that is struck, and looks at what is left.
-    fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> GoesOn {
+    fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> Result<(), Failure> {
         let mut struck = struck(&scenario.steps, index, faults);
         struck.steps.push(Step::Restart);
         for pool in pools(&scenario.steps[..=index]) {
             struck.steps.push(Step::Drain { pool: pool.clone(), count: MANY });
             struck.steps.push(Step::Fill { pool, owner: text("z"), count: MORE, ttl_ms: None });
         }
-        self.run(struck)
+        self.run(struck).map(|_passes| ())
     }
 
-    /// Runs a scenario; says whether to go on.
-    fn run(&mut self, scenario: Scenario) -> GoesOn {
+    /// Runs a scenario and reports what it breaks; says whether it passes.
+    fn run(&mut self, scenario: Scenario) -> Result<bool, Failure> {
         let scenario = Arc::new(scenario);
-        let Some(run) = self.campaign.run(self.sut, &scenario)? else { return Ok(false) };
+        let Some(run) = self.campaign.run(self.sut, &scenario)? else {
+            self.is_over = true;
+            return Ok(false);
+        };
         let is_late = run.is_late(self.sut.contract());
         let Some(finding) = run.finding else { return Ok(true) };
         if !self.options.counts(&self.campaign.report, finding.violation.property) {
-            return Ok(true);
+            return Ok(false);
         }
         let seed = self.campaign.report.scenarios;
         let minimal = Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, self.sut);
         let found = Found { minimal, seed, is_late };
         let reported = follow_up(self.sut, self.options, found, &mut self.campaign, &self.reporter)?;
         self.campaign.report.add(reported);
-        Ok(self.options.keep_going)
+        self.is_over = !self.options.keep_going;
+        Ok(false)
     }
 }
 

@@ -35,6 +35,9 @@ const TIME_FOR_PAIRS: Duration = Duration::from_secs(2);
 /// Of a system that chooses at random, so many runs in a row must say the same.
 const BLAME_TIMES: u32 = 8;
 
+/// So many counts show that something grows.
+const SHOWN_COUNTS: usize = 5;
+
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
 
@@ -237,8 +240,10 @@ impl Examiner {
             kind = growth.note(now);
         }
         let Some(kind) = kind else { return Ok(None) };
-        let counts = seen.iter().filter_map(|seen| seen.count(kind)).map(|count| count.to_string());
-        let counts = counts.collect::<Vec<String>>().join(", ");
+        let last = &seen[seen.len().saturating_sub(SHOWN_COUNTS)..];
+        let counts: Vec<String> =
+            last.iter().filter_map(|seen| seen.count(kind)).map(|count| count.to_string()).collect();
+        let counts = counts.join(", ");
         let message =
             format!("each run of these steps leaves more {} behind, although all is given back: {counts}", kind.name());
         Ok(Some(Violation::new(Property::Tidy, message)))

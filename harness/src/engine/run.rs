@@ -239,6 +239,7 @@ impl Runner {
     fn begin(&mut self) {
         self.model.reset();
         self.traces.clear();
+        self.io.iter_mut().for_each(Vec::clear);
     }
 
     /// Says that the next scenario is this one, so that the watchdog need not copy it.
