@@ -2,7 +2,7 @@
 //!
 //! A dry run counts the steps of I/O of each step of the scenario. Then the scenario is run again up to that step with each
 //! fault at each of them, and goes on with what shows whether anything was lost or leaked: a restart, and every pool drained
-//! and filled. All of that is a scenario in itself: what is found is replayed, explained and made small like any other.
+//! and filled; after an allocation also with all that its owner has released first. All of that is a scenario in itself: what is found is replayed, explained and made small like any other.
 //!
 //! In short scenarios a second fault follows the first, at each step of I/O that comes after it in the same call: while the
 //! first is undone.
@@ -22,7 +22,7 @@ use crate::contract::Contract;
 use crate::fault::{Fault, FaultKind, Io, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
-use crate::operation::Text;
+use crate::operation::{Method, Operation, Text};
 use crate::report::Report;
 use crate::scenario::{Scenario, Step, text};
 use crate::sut::{Failure, Sut};
@@ -104,7 +104,7 @@ impl Strikes<'_> {
     fn all(&mut self, given: Vec<Scenario>, is_drawn: bool, contract: &Contract) -> GoesOn {
         if !is_drawn {
             for scenario in &given {
-                if !self.is_in_time() || !self.scenario(scenario)? {
+                if !self.is_within_budget() || !self.scenario(scenario)? {
                     return Ok(!self.campaign.report.violations.is_empty());
                 }
             }
@@ -113,7 +113,7 @@ impl Strikes<'_> {
         let generator = Generator::new(contract).with_max_steps(self.options.max_steps);
         let mut tour = if self.options.tours { tour(contract) } else { Vec::new() }.into_iter();
         let mut number = 0;
-        while self.is_in_time() && !matches!(self.options.budget, Budget::Runs(runs) if number >= runs) {
+        while self.is_within_budget() && !matches!(self.options.budget, Budget::Runs(runs) if number >= runs) {
             let drawn = tour.next().unwrap_or_else(|| generator.scenario(mix(self.options.seed, number)));
             number += 1;
             if !self.scenario(&drawn)? {
@@ -123,9 +123,14 @@ impl Strikes<'_> {
         Ok(true)
     }
 
-    fn is_in_time(&self) -> bool {
-        let is_over = matches!(self.options.budget, Budget::Time(time) if self.campaign.elapsed() >= time);
-        !is_over && !interrupt::requested()
+    fn is_within_budget(&self) -> bool {
+        let is_left = match self.options.budget {
+            Budget::Time(time) => self.campaign.elapsed() < time,
+            Budget::Executions(executions) => self.campaign.report.scenarios < executions,
+            // Those are counted where they are drawn.
+            Budget::Runs(_) => true,
+        };
+        is_left && !interrupt::requested()
     }
 
     /// Strikes at each step of a scenario.
@@ -136,7 +141,7 @@ impl Strikes<'_> {
             let faults: Vec<Fault> = faults_at(io, 0).collect();
             self.visited.equal += equal(io);
             for fault in faults {
-                if !self.is_in_time() {
+                if !self.is_within_budget() {
                     return Ok(false);
                 }
                 self.visited.singles += 1;
@@ -163,7 +168,7 @@ impl Strikes<'_> {
             return Ok(true);
         }
         for second in faults_at(&io[from..], from as u32) {
-            if !self.is_in_time() {
+            if !self.is_within_budget() {
                 return Ok(false);
             }
             self.visited.pairs += 1;
@@ -182,15 +187,21 @@ impl Strikes<'_> {
         Ok(run?.then_some(counted))
     }
 
-    /// Runs the scenario up to a step that is struck, and looks at what is left.
+    /// Runs the scenario up to a step that is struck, and looks at what is left. What an allocation left can be given back
+    /// in two ways.
     fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> GoesOn {
-        let mut struck = struck(&scenario.steps, index, faults);
-        struck.steps.push(Step::Restart);
-        for pool in pools(&scenario.steps[..=index]) {
-            struck.steps.push(Step::Drain { pool: pool.clone(), count: MANY });
-            struck.steps.push(Step::Fill { pool, owner: text("z"), count: MORE, ttl_ms: None });
+        let struck = struck(&scenario.steps, index, faults);
+        let pools = pools(&scenario.steps[..=index]);
+        if !self.run(with_end(struck.clone(), &[], &pools))? {
+            return Ok(false);
         }
-        self.run(struck)
+        match &scenario.steps[index] {
+            Step::Call(Operation::Allocate { owner, .. }) if self.sut.contract().has(Method::ReleaseOwner) => {
+                let release = Step::Call(Operation::ReleaseOwner { owner: owner.clone() });
+                self.run(with_end(struck, &[release], &pools))
+            }
+            _ => Ok(true),
+        }
     }
 
     /// Runs a scenario; says whether to go on.
@@ -215,6 +226,17 @@ impl Strikes<'_> {
 fn struck(steps: &[Step], index: usize, faults: &[Fault]) -> Scenario {
     let faults = faults.iter().map(|fault| Step::Fault(*fault));
     Scenario { steps: steps[..index].iter().cloned().chain(faults).chain(steps.get(index).cloned()).collect() }
+}
+
+/// The same with what shows whether anything was lost or leaked: a restart, and each pool drained and filled, after these
+/// steps.
+fn with_end(struck: Scenario, first: &[Step], pools: &[Text]) -> Scenario {
+    let refilled = pools.iter().flat_map(|pool| {
+        let drain = Step::Drain { pool: pool.clone(), count: MANY };
+        [drain, Step::Fill { pool: pool.clone(), owner: text("z"), count: MORE, ttl_ms: None }]
+    });
+    let end = std::iter::once(Step::Restart).chain(first.iter().cloned()).chain(refilled);
+    Scenario { steps: struck.steps.into_iter().chain(end).collect() }
 }
 
 /// The names of the pools that were made, each once.
