@@ -74,7 +74,7 @@ impl Disk {
         self.volume.lock().steps().to_vec()
     }
 
-    /// The faults that have struck since then, in order.
+    /// The faults that have struck since then, in order; one that lasts is there each time that it struck.
     pub fn struck(&self) -> Vec<Fault> {
         self.volume.lock().struck().to_vec()
     }

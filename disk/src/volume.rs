@@ -177,9 +177,7 @@ impl Volume {
             is_now && fault.call.is_none() && fault.kind.strikes(io, fault.moment)
         };
         let fault = self.faults.iter().find(is_due).copied()?;
-        if !self.struck.contains(&fault) {
-            self.struck.push(fault);
-        }
+        self.struck.push(fault);
         Some(fault)
     }
 

@@ -8,11 +8,14 @@ use poolproof_core::operation::{Answer, Kind, Operation, Refusal, Request, Respo
 use poolproof_core::sut::reference::{self, Variant};
 use smallvec::smallvec;
 
+use crate::io::Disk;
+
 /// The reference allocator in memory. What it holds outlives a restart; an open transaction does not.
 #[derive(Debug)]
 pub struct Base {
     allocator: MemoryAllocator,
     variant: Variant,
+    pub(crate) disk: Disk,
 }
 
 /// An allocation of one address, whichever is free: the call that most defects are about.
@@ -80,14 +83,27 @@ pub fn resource(grant: Grant) -> Resource {
     }
 }
 
+/// What the allocator has, as a grant.
+pub fn grant(resource: Resource) -> Grant {
+    match resource {
+        Resource::Address(address) => Grant::Address(address),
+        Resource::Block(prefix) => Grant::Block(prefix),
+    }
+}
+
 /// The address or block that a call names in this way, if it is one.
 pub fn meant(written: &Written) -> Option<Resource> {
     written.meaning().map(resource)
 }
 
 /// A refusal of a kind.
+pub fn refusal(kind: Kind) -> Refusal {
+    Refusal { kind, message: kind.name().into() }
+}
+
+/// An answer that refuses.
 pub fn refuse(kind: Kind) -> Response {
-    Err(Refusal { kind, message: kind.name().into() })
+    Err(refusal(kind))
 }
 
 /// Was the call refused like that?
@@ -97,7 +113,7 @@ pub fn is_refused(response: &Response, kind: Kind) -> bool {
 
 impl Base {
     pub(crate) fn new(variant: Variant) -> Base {
-        Base { allocator: Allocator::in_memory(), variant }
+        Base { allocator: Allocator::in_memory(), variant, disk: Disk::default() }
     }
 
     /// Does a call as it should be done.

@@ -2,12 +2,14 @@
 
 use poolproof_allocator::{Policy, Repeat, Strategy};
 use poolproof_core::contract::Contract;
+use poolproof_core::fault::{Fault, IoStep};
 use poolproof_core::operation::{Operation, Response};
 use poolproof_core::property::Property;
 use poolproof_core::sut::reference::Variant;
 use poolproof_core::sut::{Failure, Resource, Resources, Sut};
 
 use crate::base::Base;
+use crate::io::Disk;
 
 /// Whether a mutant's defect is there. Without it the mutant is right, which shows that it is this one defect that is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +72,31 @@ pub struct Mutant {
     pub breaks: &'static [Property],
     /// The length of the shortest scenario that shows it, where that is known.
     pub shortest: Option<usize>,
+    /// What shows it.
+    pub engine: Engine,
     /// How it is set up.
     pub setting: Setting,
     /// Makes one.
     pub make: fn() -> Box<dyn Faulty>,
+}
+
+/// The engine that shows a defect, by what has to happen for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Calls, and restarts between them.
+    Check,
+    /// I/O that fails within a call.
+    Crash,
+}
+
+impl Engine {
+    /// The command that runs it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Engine::Check => "check",
+            Engine::Crash => "crash",
+        }
+    }
 }
 
 /// What a mutant promises.
@@ -109,7 +132,7 @@ impl Setting {
 impl Mutant {
     /// A mutant in the usual setting, which calls show.
     pub const fn new(id: &'static str, breaks: &'static [Property], make: fn() -> Box<dyn Faulty>) -> Mutant {
-        Mutant { id, breaks, shortest: None, setting: Setting::USUAL, make }
+        Mutant { id, breaks, shortest: None, engine: Engine::Check, setting: Setting::USUAL, make }
     }
 
     /// The same in another setting.
@@ -120,6 +143,11 @@ impl Mutant {
     /// The same, which so many steps are enough to show.
     pub const fn in_steps(self, shortest: usize) -> Mutant {
         Mutant { shortest: Some(shortest), ..self }
+    }
+
+    /// The same, which only faults within a call show.
+    pub const fn in_crash(self) -> Mutant {
+        Mutant { engine: Engine::Crash, ..self }
     }
 
     /// The mutant as a system under test.
@@ -157,6 +185,7 @@ impl Sut for Running {
         if self.base.allocator().reset().is_err() {
             self.base = Base::new(self.mutant.setting.variant);
         }
+        self.base.disk = Disk::default();
         Ok(())
     }
 
@@ -170,6 +199,7 @@ impl Sut for Running {
     }
 
     fn crash(&mut self) -> Result<(), Failure> {
+        self.base.disk.start();
         self.roll_back();
         self.faulty.crash(&mut self.base, self.bug)
     }
@@ -186,5 +216,27 @@ impl Sut for Running {
 
     fn resources(&self) -> Resources {
         Resources::UNKNOWN.with(Resource::Files, self.faulty.open_files())
+    }
+
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
+        if self.mutant.engine != Engine::Crash {
+            return Err(Failure::Unable("this mutant has no steps of I/O".to_owned()));
+        }
+        self.base.disk.arm(faults);
+        Ok(())
+    }
+
+    fn disarm(&mut self) -> Vec<IoStep> {
+        let steps = IoStep::numbered(self.base.disk.steps());
+        self.base.disk.arm(&[]);
+        steps
+    }
+
+    fn struck(&self) -> Vec<Fault> {
+        self.base.disk.struck().to_vec()
+    }
+
+    fn is_down(&self) -> bool {
+        self.base.disk.is_down()
     }
 }

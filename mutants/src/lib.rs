@@ -18,6 +18,9 @@
 //! | [`time`] | that misjudge time, or use again too soon |
 //! | [`properties`] | that break a property and, as nearly as can be, no other: three for each |
 //!
+//! Most of them show in calls one after another. Those that need I/O to fail within a call do it in the steps of [`io`], and say
+//! so by [`Mutant::in_crash`].
+//!
 //! To add one, write it in the file of its family, with a citation of where it comes from, and put it into that file's list.
 
 pub mod base;
@@ -27,6 +30,7 @@ pub mod exhaustion;
 pub mod faulty;
 pub mod forbidden;
 pub mod input;
+pub mod io;
 pub mod leaks;
 pub mod ownership;
 pub mod persistence;
@@ -34,7 +38,7 @@ pub mod properties;
 pub mod time;
 mod waiting;
 
-pub use faulty::{Bug, Faulty, Mutant};
+pub use faulty::{Bug, Engine, Faulty, Mutant};
 pub use waiting::{Needs, WAITING, Waiting};
 
 /// Every mutant with the name of its family, family by family.

@@ -12,8 +12,6 @@ pub struct Waiting {
 /// What has to happen for a defect to show, beyond calls one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
-    /// Input or output that fails within a call.
-    Faults,
     /// Callers at the same time, or several handles.
     Callers,
 }
@@ -22,14 +20,9 @@ impl Needs {
     /// The word for it.
     pub const fn name(self) -> &'static str {
         match self {
-            Needs::Faults => "faults",
             Needs::Callers => "several callers",
         }
     }
-}
-
-const fn faults(id: &'static str) -> Waiting {
-    Waiting { id, needs: Needs::Faults }
 }
 
 const fn callers(id: &'static str) -> Waiting {
@@ -38,13 +31,6 @@ const fn callers(id: &'static str) -> Waiting {
 
 /// All of them.
 pub const WAITING: &[Waiting] = &[
-    faults("one-error-path-forgets-dealloc"),
-    faults("rollback-masks-error"),
-    faults("owner-index-write-ignored"),
-    faults("parent-child-two-writes"),
-    faults("retry-after-release-without-realloc"),
-    faults("cleanup-uses-dead-deadline"),
-    faults("commit-outcome-unknown"),
     callers("stale-full-flag"),
     callers("collisions-eat-the-retries"),
     callers("read-pick-insert"),

@@ -96,7 +96,7 @@ pub trait Sut {
         Vec::new()
     }
 
-    /// The faults that have struck since it was armed, in order.
+    /// The faults that have struck since it was armed, in order; one that lasts is there each time that it struck.
     fn struck(&self) -> Vec<Fault> {
         Vec::new()
     }

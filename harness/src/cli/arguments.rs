@@ -126,12 +126,18 @@ pub(crate) struct Crash {
     /// How many scenarios to draw, instead of a time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["time", "paths"])]
     pub(crate) runs: Option<u64>,
+    /// How many runs, with a fault and without one, instead of a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with_all = ["time", "runs"])]
+    pub(crate) executions: Option<u64>,
     /// Decides everything that is drawn [default: another one each time; it is printed]
     #[arg(long, value_name = "S", value_parser = seed)]
     pub(crate) seed: Option<u64>,
     /// Steps a drawn scenario, at most
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub(crate) steps: u64,
+    /// Draw from the first scenario on: leave out the tour, a few scenarios that are the same with every seed
+    #[arg(long)]
+    pub(crate) no_tour: bool,
     #[command(flatten)]
     pub(crate) finds: Finds,
 }

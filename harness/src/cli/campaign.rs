@@ -79,18 +79,19 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
         [] => Vec::new(),
         paths => replay::read(paths).map_err(|failure| anyhow!("{failure}"))?,
     };
-    let budget = match (arguments.runs, arguments.time) {
-        (Some(runs), _) => Budget::Runs(runs),
-        (None, Some(time)) => Budget::Time(time),
-        (None, None) if given.is_empty() => Budget::Time(DEFAULT_TIME),
-        (None, None) => Budget::Runs(u64::MAX),
+    let budget = match (arguments.executions, arguments.runs, arguments.time) {
+        (Some(executions), _, _) => Budget::Executions(executions),
+        (None, Some(runs), _) => Budget::Runs(runs),
+        (None, None, Some(time)) => Budget::Time(time),
+        (None, None, None) if given.is_empty() => Budget::Time(DEFAULT_TIME),
+        (None, None, None) => Budget::Runs(u64::MAX),
     };
     let options = Options {
         sut: common.sut.clone(),
         budget,
         seed: arguments.seed.unwrap_or_else(fresh_seed),
         max_steps: usize::try_from(arguments.steps)?,
-        tours: true,
+        tours: !arguments.no_tour,
         properties: arguments.finds.property.clone(),
         // Of what was given, each step is struck whatever was found before.
         keep_going: arguments.finds.keep_going || !given.is_empty(),

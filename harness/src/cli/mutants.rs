@@ -1,6 +1,7 @@
-//! The command `mutants`: puts every mutant under `check`, with several seeds, and prints who caught what.
+//! The command `mutants`: puts every mutant under the engine that should catch it, with several seeds, and prints who caught
+//! what.
 //!
-//! Each trial is a process of its own, `poolproof check --sut mutant:ID`: a mutant that hangs, aborts or eats memory takes
+//! Each trial is a process of its own, `poolproof check --sut mutant:ID`, or `crash`: a mutant that hangs, aborts or eats memory takes
 //! nothing else with it, and what the table says can be seen again with that command.
 
 use std::fs::File;
@@ -18,7 +19,7 @@ use super::arguments::{Format, Mutants};
 use super::{print, trial};
 use poolproof::interrupt;
 use poolproof::property::{Property, Verdict};
-use poolproof_mutants::{Mutant, WAITING, Waiting, find};
+use poolproof_mutants::{Engine, Mutant, WAITING, Waiting, find};
 
 /// What one trial came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,8 +151,8 @@ fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> R
     let mut output = tempfile::tempfile().context("cannot make a temporary file")?;
     let sut = if arguments.mended { format!("mutant?bug=off:{}", mutant.id) } else { format!("mutant:{}", mutant.id) };
     let mut child = trial::this_program()?
-        .args(["check", "--format", "json", "--sut", &sut])
-        .args(["--runs", &arguments.budget.to_string(), "--seed", &seed.to_string()])
+        .args([mutant.engine.name(), "--format", "json", "--sut", &sut])
+        .args([limit(mutant.engine), &arguments.budget.to_string(), "--seed", &seed.to_string()])
         .args(arguments.no_tour.then_some("--no-tour"))
         .args([Path::new("--save"), folder])
         .stdout(output.try_clone().context("cannot hand on a temporary file")?)
@@ -163,6 +164,14 @@ fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> R
     }
     let report = read(&mut output).with_context(|| format!("the trial ended without a report ({status:?})"))?;
     judged(&report).map(Some)
+}
+
+/// The option that limits how often a scenario is run.
+fn limit(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Check => "--runs",
+        Engine::Crash => "--executions",
+    }
 }
 
 fn read(output: &mut File) -> Result<Value> {
@@ -267,7 +276,7 @@ fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String 
         table.add_row([
             score.mutant.id.to_owned(),
             by,
-            "check".to_owned(),
+            score.mutant.engine.name().to_owned(),
             number(score.executions(arguments.budget), 0),
             number(score.milliseconds(), 1),
             number(score.longest().map(|caught| caught.steps as f64), 0),
@@ -302,7 +311,7 @@ fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value
             "verdict": score.verdict(arguments),
             "breaks": score.mutant.breaks.iter().map(|property| property.name()).collect::<Vec<_>>(),
             "properties": score.properties().into_iter().map(Property::name).collect::<Vec<_>>(),
-            "engine": "check",
+            "engine": score.mutant.engine.name(),
             "executions": score.executions(arguments.budget),
             "milliseconds": score.milliseconds(),
             "steps": score.longest().map(|caught| caught.steps),

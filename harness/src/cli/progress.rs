@@ -22,7 +22,7 @@ impl Bar {
     pub(super) fn of(budget: Budget, hang_reporter: HangReporter) -> Bar {
         let length = match budget {
             Budget::Time(time) => milliseconds(time),
-            Budget::Runs(runs) => runs,
+            Budget::Runs(runs) | Budget::Executions(runs) => runs,
         };
         let style = ProgressStyle::with_template("[{elapsed_precise}] {wide_bar} {msg}");
         let bar = ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -43,7 +43,7 @@ impl Progress for Bar {
         self.drawn = Instant::now();
         self.bar.set_position(match self.budget {
             Budget::Time(_) => milliseconds(self.started.elapsed()),
-            Budget::Runs(_) => scenarios,
+            Budget::Runs(_) | Budget::Executions(_) => scenarios,
         });
         self.bar.set_message(format!("{scenarios} scenarios, {operations} operations, {violations} violations"));
     }

@@ -28,6 +28,8 @@ pub enum Budget {
     Time(Duration),
     /// So many scenarios.
     Runs(u64),
+    /// So many runs of scenarios, of which `crash` makes many for each.
+    Executions(u64),
 }
 
 /// What a campaign is to do.
@@ -99,7 +101,7 @@ fn share(whole: Duration, elapsed: Duration) -> Duration {
 fn goes_on(budget: Budget, campaign: &Campaign<'_>) -> bool {
     let is_left = match budget {
         Budget::Time(time) => campaign.elapsed() < time,
-        Budget::Runs(runs) => campaign.report.scenarios < runs,
+        Budget::Runs(runs) | Budget::Executions(runs) => campaign.report.scenarios < runs,
     };
     is_left && !interrupt::requested()
 }

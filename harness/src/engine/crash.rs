@@ -2,7 +2,8 @@
 //!
 //! A dry run counts the steps of I/O of each step of the scenario. Then the scenario is run again up to that step with each
 //! fault at each of them, and goes on with what shows whether anything was lost or leaked: a restart, and every pool drained
-//! and filled. All of that is a scenario in itself: what is found is replayed, explained and made small like any other.
+//! and filled; after an allocation also with all that its owner has released first. All of that is a scenario in itself: what
+//! is found is replayed, explained and made small like any other.
 //!
 //! In short scenarios a second fault follows the first, at each step of I/O that comes after it in the same call: while the
 //! first is undone.
@@ -25,7 +26,7 @@ use crate::contract::Contract;
 use crate::fault::{Fault, FaultKind, IoStep, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
-use crate::operation::{Operation, PoolShape, Request, Text, Want};
+use crate::operation::{Method, Operation, PoolShape, Request, Text, Want};
 use crate::report::Report;
 use crate::scenario::{Scenario, Step, text};
 use crate::sut::{Failure, Sut};
@@ -70,7 +71,7 @@ pub fn crash(
     sut.arm(&[])?;
     sut.disarm();
     let reporter = progress.hang_reporter();
-    let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
+    let examiner = Examiner::sparing(sut).trusting_resets().watched(sut, on_hang(options, &reporter))?;
     let seed = given.is_empty().then_some(options.seed);
     let campaign = Campaign::new(Report::new(&options.sut, seed).on(sut), examiner, progress);
     let contract = sut.contract().clone();
@@ -120,8 +121,13 @@ impl Strikes<'_> {
     }
 
     fn goes_on(&self) -> bool {
-        let is_late = matches!(self.options.budget, Budget::Time(time) if self.campaign.elapsed() >= time);
-        !self.is_over && !is_late && !interrupt::requested()
+        let is_left = match self.options.budget {
+            Budget::Time(time) => self.campaign.elapsed() < time,
+            Budget::Executions(executions) => self.campaign.report.scenarios < executions,
+            // Those are counted where they are drawn.
+            Budget::Runs(_) => true,
+        };
+        is_left && !self.is_over && !interrupt::requested()
     }
 
     /// Strikes at each step of a scenario.
@@ -174,15 +180,25 @@ impl Strikes<'_> {
         Ok(passes?.then_some(counted))
     }
 
-    /// Runs the scenario up to a step that is struck, and looks at what is left.
+    /// Runs the scenario up to a step that is struck, and looks at what is left. What an allocation left can be given back
+    /// in two ways.
     fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> Result<(), Failure> {
         let mut struck = struck(&scenario.steps, index, faults);
-        struck.steps.push(Step::Restart);
-        for pool in pools(&scenario.steps[..=index]) {
-            struck.steps.push(Step::Drain { pool: pool.clone(), count: MANY });
-            struck.steps.push(Step::Fill { pool, owner: text("z"), count: MORE, ttl_ms: None });
+        // Who starts again after its end has been restarted.
+        if !faults.iter().any(|fault| fault.kind.ends_the_process()) {
+            struck.steps.push(Step::Restart);
         }
-        self.run(struck).map(|_passes| ())
+        let pools = pools(&scenario.steps[..=index]);
+        if let Step::Call(Operation::Allocate { owner, .. }) = &scenario.steps[index]
+            && self.sut.contract().has(Method::ReleaseOwner)
+        {
+            let release = Step::Call(Operation::ReleaseOwner { owner: owner.clone() });
+            self.run(refilled(struck.clone(), Some(release), &pools))?;
+            if !self.goes_on() {
+                return Ok(());
+            }
+        }
+        self.run(refilled(struck, None, &pools)).map(|_passes| ())
     }
 
     /// Runs a scenario and reports what it breaks; says whether it passes.
@@ -226,6 +242,15 @@ fn shortest(contract: &Contract) -> Scenario {
 fn struck(steps: &[Step], index: usize, faults: &[Fault]) -> Scenario {
     let faults = faults.iter().map(|fault| Step::Fault(*fault));
     Scenario { steps: steps[..index].iter().cloned().chain(faults).chain(steps.get(index).cloned()).collect() }
+}
+
+/// The same with what shows whether anything was lost or leaked: each pool drained and filled, after this step.
+fn refilled(struck: Scenario, first: Option<Step>, pools: &[Text]) -> Scenario {
+    let refilled = pools.iter().flat_map(|pool| {
+        let drain = Step::Drain { pool: pool.clone(), count: MANY };
+        [drain, Step::Fill { pool: pool.clone(), owner: text("z"), count: MORE, ttl_ms: None }]
+    });
+    Scenario { steps: struck.steps.into_iter().chain(first).chain(refilled).collect() }
 }
 
 /// The names of the pools that were made, each once.

@@ -105,6 +105,11 @@ impl Examiner {
         Examiner { runner, comparisons: COMPARISONS, is_sparing: true, ..thorough }
     }
 
+    /// The same for one scenario in many variations: only now and then it is looked at whether what should be gone is gone.
+    pub fn trusting_resets(self) -> Examiner {
+        Examiner { runner: self.runner.trusting_resets(), ..self }
+    }
+
     /// The same, which looks after every scenario whether what should be gone is gone, and knows then in which state the
     /// scenario ended. Where equal states are visited once, what is not seen here is not seen at all.
     pub fn keeping_state(self) -> Examiner {

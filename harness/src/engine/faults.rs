@@ -33,9 +33,20 @@ impl Pass<'_> {
         self.runner.io.iter_mut().for_each(|counted| counted.push(io.clone()));
     }
 
-    /// What a call came to in which a fault struck; `None` where none did, or nobody noticed.
-    pub(super) fn after_faults(&mut self, call: &Operation, response: &Response) -> Result<Option<Response>, Stop> {
-        let Some(first) = self.sut.struck().first().copied() else { return Ok(None) };
+    /// How often a fault has struck in the step under way.
+    pub(super) fn strikes(&self) -> usize {
+        if self.standing.is_armed { self.sut.struck().len() } else { 0 }
+    }
+
+    /// What a call came to in which a fault struck; `None` where none did, or nobody noticed. So often one had struck before
+    /// the call, in others of the same step.
+    pub(super) fn after_faults(
+        &mut self,
+        call: &Operation,
+        response: &Response,
+        before: usize,
+    ) -> Result<Option<Response>, Stop> {
+        let Some(first) = self.sut.struck().get(before).copied() else { return Ok(None) };
         if self.sut.is_down() {
             self.watch.noted(self.standing.at, &format!("`{call}` was not answered: {first}"));
             self.started_again(true)?;

@@ -85,7 +85,7 @@ impl Patience {
     pub fn within(self, budget: Budget) -> Patience {
         let time = match budget {
             Budget::Time(time) => time,
-            Budget::Runs(_) => Duration::ZERO,
+            Budget::Runs(_) | Budget::Executions(_) => Duration::ZERO,
         };
         Patience { in_all: self.in_all.max(time).min(LONGEST_SHRINKING.max(self.in_all)), ..self }
     }

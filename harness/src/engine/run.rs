@@ -442,9 +442,10 @@ impl Pass<'_> {
         }
         let is_wall = self.contract_clock() == Clock::Wall;
         let sent_ms = if is_wall { self.standing.stopwatch.elapsed_ms() } else { 0 };
+        let strikes = self.strikes();
         let mut response = self.timed_call(call)?;
         if self.standing.is_armed
-            && let Some(ended) = self.after_faults(call, &response)?
+            && let Some(ended) = self.after_faults(call, &response, strikes)?
         {
             return Ok(ended);
         }
