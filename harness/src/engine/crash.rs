@@ -12,6 +12,7 @@
 //! Such states are counted and visited once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use smallvec::smallvec;
 
@@ -38,6 +39,9 @@ const SYNC_FAILURES: [u32; 3] = [0, 2, 3];
 /// A second fault is tried in scenarios of at most so many steps.
 const MOST_STEPS_FOR_PAIRS: usize = 12;
 
+/// A scenario without faults is timed so often.
+const TIMED_RUNS: u32 = 3;
+
 /// Each pool is drained of so many, and filled with so many: all of a small pool.
 const MANY: u32 = 64;
 const MORE: u32 = 16;
@@ -55,6 +59,17 @@ pub struct Visited {
     pub pairs: u64,
     /// States that are the same as one of those.
     pub equal: u64,
+    /// How long they took.
+    pub time: Duration,
+    /// How long it takes to run their scenarios as often, without faults.
+    pub plain_time: Duration,
+}
+
+impl Visited {
+    /// How many runs of its scenario without faults a state takes as long as.
+    pub fn plain_runs(&self) -> f64 {
+        self.time.as_secs_f64() / self.plain_time.as_secs_f64()
+    }
 }
 
 /// Strikes at given scenarios, or at drawn ones for as long as the budget lasts. A budget of runs counts scenarios drawn.
@@ -133,6 +148,28 @@ impl Strikes<'_> {
     /// Strikes at each step of a scenario.
     fn scenario(&mut self, scenario: &Scenario) -> Result<(), Failure> {
         let Some(steps) = self.dry_run(scenario)? else { return Ok(()) };
+        let before = self.visited;
+        let plain = self.time(scenario)?;
+        let started = Instant::now();
+        self.strike_all(scenario, &steps)?;
+        self.visited.time += started.elapsed();
+        let states = self.visited.singles - before.singles + self.visited.pairs - before.pairs;
+        self.visited.plain_time += plain.mul_f64(states as f64);
+        Ok(())
+    }
+
+    /// How long a scenario takes; the best of a few runs, after one that was the first.
+    fn time(&mut self, scenario: &Scenario) -> Result<Duration, Failure> {
+        let mut best = Duration::MAX;
+        for _ in 0..TIMED_RUNS {
+            let started = Instant::now();
+            self.run(scenario.clone())?;
+            best = best.min(started.elapsed());
+        }
+        Ok(best)
+    }
+
+    fn strike_all(&mut self, scenario: &Scenario, steps: &[Vec<IoStep>]) -> Result<(), Failure> {
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, io) in steps.iter().enumerate() {
             self.visited.steps += io.len() as u64;

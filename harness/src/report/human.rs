@@ -40,12 +40,16 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         let (scenarios, Covered { letters, depth }) = (covered.scenarios(), covered);
         writeln!(out, "these cover all {scenarios} scenarios of up to {depth} of {letters} steps: equal states, once")?;
     }
-    if let Some(Visited { scenarios, steps, singles, pairs, equal }) = report.visited {
+    if let Some(visited) = report.visited {
+        let Visited { scenarios, steps, singles, pairs, equal, .. } = visited;
         writeln!(
             out,
             "{singles} crash states after one fault and {pairs} after two, at {steps} steps of I/O of {scenarios} scenarios"
         )?;
         writeln!(out, "{equal} more leave the same behind as one of those")?;
+        if singles > 0 {
+            writeln!(out, "a state takes as long as {:.1} runs without faults", visited.plain_runs())?;
+        }
     }
     if report.skipped > 0 {
         writeln!(out, "{} steps were skipped: not in the contract, or with nothing to refer to", report.skipped)?;

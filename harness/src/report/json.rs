@@ -27,6 +27,7 @@ pub fn render(report: &Report) -> String {
             "singles": visited.singles,
             "pairs": visited.pairs,
             "equal": visited.equal,
+            "plain_runs_per_state": visited.plain_runs(),
         })),
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "coverage": coverage(&report.coverage),
