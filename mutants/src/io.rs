@@ -94,3 +94,46 @@ impl Base {
         Err(refusal(if fault.kind == FaultKind::Busy { Kind::Busy } else { Kind::Storage }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poolproof_core::sut::reference::Variant;
+
+    use super::*;
+
+    /// What comes of two writes after a lock: how each ended, and what was done.
+    fn struck_by(kind: FaultKind, moment: Moment, step: u32) -> (Vec<Option<Kind>>, Vec<u8>, Disk) {
+        let mut base = Base::new(Variant::default());
+        base.disk.arm(&[Fault { kind, moment, step }]);
+        let mut done = Vec::new();
+        let ended = [base.lock(), base.write(|_| done.push(1)), base.write(|_| done.push(2))];
+        (ended.into_iter().map(|ended| ended.err().map(|refusal| refusal.kind)).collect(), done, base.disk)
+    }
+
+    #[test]
+    fn a_step_that_fails_is_done_or_not() {
+        for (moment, done) in [(Moment::Before, vec![2]), (Moment::After, vec![1, 2])] {
+            let (ended, seen, disk) = struck_by(FaultKind::Error, moment, 1);
+            assert_eq!((ended, seen), (vec![None, Some(Kind::Storage), None], done));
+            assert_eq!((disk.steps(), disk.struck().len()), (&[Io::Lock, Io::Write, Io::Write][..], 1));
+        }
+    }
+
+    #[test]
+    fn what_lasts_strikes_wherever_it_can() {
+        let (ended, done, disk) = struck_by(FaultKind::Full, Moment::Before, 0);
+        assert_eq!((ended, done), (vec![None, Some(Kind::Storage), Some(Kind::Storage)], vec![]));
+        assert_eq!(disk.struck().len(), 2);
+        let (ended, ..) = struck_by(FaultKind::Busy, Moment::Before, 0);
+        assert_eq!(ended, [Some(Kind::Busy), None, None]);
+    }
+
+    #[test]
+    fn nothing_is_done_after_the_end_of_the_process() {
+        let (ended, done, mut disk) = struck_by(FaultKind::Kill, Moment::After, 1);
+        assert_eq!((ended, done), (vec![None, Some(Kind::Storage), Some(Kind::Storage)], vec![1]));
+        assert_eq!((disk.is_down(), disk.steps().len()), (true, 2));
+        disk.start();
+        assert!(!disk.is_down());
+    }
+}

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use poolproof::property::Property;
-use poolproof_mutants::Mutant;
+use poolproof_mutants::{Engine, Mutant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,11 +68,11 @@ pub struct Row {
 const OUT_OF_REACH: [&str; 3] = ["ifname-not-in-key", "canonical-exclusion-as-text", "canonical-gateway-as-text"];
 
 /// Can all tools say what is wrong with it? What is measured, or shows only beside a second instance, takes more than a
-/// judge of answers.
+/// judge of answers; what shows when I/O fails within a call takes more than calls.
 pub fn is_comparable(mutant: &Mutant) -> bool {
     let is_judged =
         !mutant.breaks.iter().all(|property| matches!(property, Property::Bounded | Property::Unpredictable));
-    is_judged && !OUT_OF_REACH.contains(&mutant.id)
+    is_judged && mutant.engine == Engine::Check && !OUT_OF_REACH.contains(&mutant.id)
 }
 
 /// Runs every trial, as many at a time as there are processors.

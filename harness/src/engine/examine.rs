@@ -274,11 +274,11 @@ impl Examiner {
         !self.is_sparing || self.spent < FIRST_SHARE + self.started.elapsed() / TIME_SHARE
     }
 
-    /// A second look: what it exercises was exercised before.
+    /// A second look: what it exercises was exercised before, and its steps of I/O are not those of the scenario.
     fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
-        let coverage = self.runner.model.coverage.clone();
+        let (coverage, io) = (self.runner.model.coverage.clone(), self.runner.io.take());
         let seen = look(&mut self.runner);
-        self.runner.model.coverage = coverage;
+        (self.runner.model.coverage, self.runner.io) = (coverage, io);
         seen
     }
 }
@@ -346,4 +346,23 @@ fn tells_the_deed(property: Property) -> bool {
 fn insert(runs: &mut Vec<Run>, run: Run) {
     let place = runs.partition_point(|other| other.time_in_calls < run.time_in_calls);
     runs.insert(place, run);
+}
+
+#[cfg(all(test, feature = "reference"))]
+mod tests {
+    use super::*;
+    use crate::scenario::parse;
+    use crate::sut::memory::Memory;
+    use crate::sut::reference::Variant;
+
+    #[test]
+    fn second_looks_count_no_steps_of_io() {
+        let mut sut = Memory::with(Variant::parse("strategy=random").unwrap());
+        let scenario = parse("poolproof scenario 1\npool p0 fd00::/64\nfill p0 \"a\" 4\n").unwrap();
+        let mut examiner = Examiner::sparing(&sut);
+        examiner.runner.io = Some(Vec::new());
+        examiner.examine(&mut sut, &scenario).unwrap();
+        assert_eq!(examiner.comparisons, COMPARISONS - 1, "two instances were compared");
+        assert_eq!(examiner.runner.io.map(|io| io.len()), Some(scenario.steps.len()));
+    }
 }
