@@ -78,8 +78,8 @@ pub trait Sut {
         None
     }
 
-    /// Sets what goes wrong from here on, in place of what was set before, and counts steps of I/O from 0 again; says
-    /// whether faults can be injected here at all.
+    /// Sets what goes wrong from here on, in place of what was set before, and counts steps of I/O and allocations from 0
+    /// again; says whether these faults can be injected here.
     fn arm(&mut self, faults: &[Fault]) -> bool {
         let _ = faults;
         false
@@ -88,6 +88,11 @@ pub trait Sut {
     /// The steps of I/O since it was armed.
     fn io_steps(&self) -> Vec<Io> {
         Vec::new()
+    }
+
+    /// How many allocations there were since then that can be refused.
+    fn allocations(&self) -> u32 {
+        0
     }
 
     /// The faults that have struck since then, in order.

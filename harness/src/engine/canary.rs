@@ -101,6 +101,10 @@ impl Sut for Forgetful {
         self.sut.io_steps()
     }
 
+    fn allocations(&self) -> u32 {
+        self.sut.allocations()
+    }
+
     fn struck(&self) -> Vec<Fault> {
         self.sut.struck()
     }

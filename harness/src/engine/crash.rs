@@ -1,11 +1,13 @@
-//! `crash`: every fault at every step of I/O of every call of a scenario.
+//! `crash`: every fault at every step of I/O and every allocation of every call of a scenario.
 //!
-//! A dry run counts the steps of I/O of each step of the scenario. Then the scenario is run again up to that step with each
+//! A dry run counts the steps of I/O and the allocations of each step of the scenario. Then the scenario is run again up to that step with each
 //! fault at each of them, and goes on with what shows whether anything was lost or leaked: a restart, and every pool drained
 //! and filled. All of that is a scenario in itself: what is found is replayed, explained and made small like any other.
 //!
 //! In short scenarios a second fault follows the first, at each step of I/O that comes after it in the same call: while the
 //! first is undone.
+//!
+//! Memory is refused in the same way, in short scenarios: each allocation alone, and some with all that come after it.
 //!
 //! A process that ends before a step leaves the same behind as one that ends before the step after, if that one only reads.
 //! Such states are counted and visited once.
@@ -16,6 +18,7 @@ use super::Progress;
 use super::campaign::Campaign;
 use super::check::{Budget, Found, Options, follow_up, mix, on_hang};
 use super::examine::Examiner;
+use super::faults::Counted;
 use super::minimise::Minimal;
 use super::run::created;
 use crate::contract::Contract;
@@ -34,6 +37,12 @@ const SYNC_FAILURES: [u32; 3] = [0, 2, 3];
 /// A second fault is tried in scenarios of at most so many steps.
 const MOST_STEPS_FOR_PAIRS: usize = 12;
 
+/// Memory is refused in scenarios of at most so many steps: a call makes hundreds of allocations.
+const MOST_STEPS_FOR_MEMORY: usize = 12;
+
+/// One allocation of so many is refused with all that come after it. Most of what that leads to, the first of them leads to.
+const MEMORY_PERIOD: u32 = 8;
+
 /// Each pool is drained of so many, and filled with so many: all of a small pool.
 const MANY: u32 = 64;
 const MORE: u32 = 16;
@@ -47,6 +56,8 @@ pub struct Visited {
     pub singles: u64,
     /// States after two faults.
     pub pairs: u64,
+    /// States after an allocation was refused, alone or with all that came after it in the call.
+    pub memory: u64,
     /// States that are the same as one of those.
     pub equal: u64,
 }
@@ -82,6 +93,9 @@ pub fn crash(
     }
     if visited.singles == 0 {
         report.missing.push("a step of I/O to strike at".to_owned());
+    }
+    if visited.memory == 0 {
+        report.missing.push("an allocation to refuse".to_owned());
     }
     report.settle();
     Ok(report)
@@ -132,7 +146,7 @@ impl Strikes<'_> {
     fn scenario(&mut self, scenario: &Scenario) -> GoesOn {
         let Some(steps) = self.dry_run(scenario)? else { return Ok(true) };
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
-        for (index, io) in steps.iter().enumerate() {
+        for (index, Counted { io, allocations }) in steps.iter().enumerate() {
             let faults: Vec<Fault> = faults_at(io, 0).collect();
             self.visited.equal += equal(io);
             for fault in faults {
@@ -147,8 +161,25 @@ impl Strikes<'_> {
                     return Ok(false);
                 }
             }
+            if scenario.steps.len() <= MOST_STEPS_FOR_MEMORY && !self.refuse_memory(scenario, index, *allocations)? {
+                return Ok(false);
+            }
         }
         self.visited.scenarios += 1;
+        Ok(true)
+    }
+
+    /// Refuses each of so many allocations of a step.
+    fn refuse_memory(&mut self, scenario: &Scenario, index: usize, allocations: u32) -> GoesOn {
+        for fault in refusals(allocations) {
+            if !self.is_in_time() {
+                return Ok(false);
+            }
+            self.visited.memory += 1;
+            if !self.strike(scenario, index, &[fault])? {
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 
@@ -157,7 +188,7 @@ impl Strikes<'_> {
         let once = struck(&scenario.steps, index, &[first]);
         let Some(steps) = self.dry_run(&once)? else { return Ok(true) };
         // The fault is a step of its own.
-        let io = steps.get(index + 1).map_or(&[][..], Vec::as_slice);
+        let io = steps.get(index + 1).map_or(&[][..], |counted| &counted.io);
         let from = first.step as usize + 1;
         if from >= io.len() {
             return Ok(true);
@@ -174,11 +205,11 @@ impl Strikes<'_> {
         Ok(true)
     }
 
-    /// The steps of I/O of each step; `None` where it fails as it is, which is reported, or where the user wants to stop.
-    fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Vec<Io>>>, Failure> {
-        self.campaign.count_io(true);
+    /// What each step can be struck at; `None` where it fails as it is, which is reported, or where the user wants to stop.
+    fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Counted>>, Failure> {
+        self.campaign.count(true);
         let run = self.run(scenario.clone());
-        let counted = self.campaign.count_io(false);
+        let counted = self.campaign.count(false);
         Ok(run?.then_some(counted))
     }
 
@@ -245,6 +276,14 @@ fn faults_at(io: &[Io], first: u32) -> impl Iterator<Item = Fault> {
                 (is_wanted && kind.strikes(*step, moment)).then_some(Fault { kind, moment, step: step_number })
             })
     })
+}
+
+/// Each of so many allocations refused, alone, and some with all that come after it.
+fn refusals(allocations: u32) -> impl Iterator<Item = Fault> {
+    let fault = |kind| move |step| Fault { kind, step, moment: Moment::Before };
+    let alone = (0..allocations).map(fault(FaultKind::NoMemoryOnce));
+    let from_then_on = (0..allocations).step_by(MEMORY_PERIOD as usize).map(fault(FaultKind::NoMemory));
+    alone.chain(from_then_on)
 }
 
 /// How many ends of the process are the same as one of those.

@@ -1,15 +1,25 @@
 //! What a run does about faults: sets them before a step, and sees to what they leave behind.
 
+use crate::fault::Io;
 use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response};
 use crate::sut::Failure;
 
 use super::run::{Judged, Pass, Stop, guarded};
 
+/// Where a step of a scenario can be struck.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    /// Its steps of I/O.
+    pub(super) io: Vec<Io>,
+    /// How many allocations it makes.
+    pub(super) allocations: u32,
+}
+
 impl Pass<'_> {
     /// Sets what the steps before asked for.
     pub(super) fn arm(&mut self) {
         let faults = std::mem::take(&mut self.standing.faults);
-        if faults.is_empty() && self.runner.io.is_none() {
+        if faults.is_empty() && self.runner.counted.is_none() {
             return;
         }
         self.standing.is_armed = self.sut.arm(&faults);
@@ -18,18 +28,20 @@ impl Pass<'_> {
         }
     }
 
-    /// From here on nothing goes wrong any more; steps of I/O are counted no further.
+    /// From here on nothing goes wrong any more, and nothing is counted any further.
     pub(super) fn disarm(&mut self) {
         if std::mem::take(&mut self.standing.is_armed) {
-            self.standing.io = self.sut.io_steps();
+            self.standing.counted = Counted { io: self.sut.io_steps(), allocations: self.sut.allocations() };
             self.sut.arm(&[]);
         }
     }
 
-    /// Keeps the steps of I/O of the step that has just ended, where they are counted.
-    pub(super) fn count_io(&mut self) {
-        let io = std::mem::take(&mut self.standing.io);
-        self.runner.io.iter_mut().for_each(|counted| counted.push(io.clone()));
+    /// Keeps what was counted of the step that has just ended, where that is wanted.
+    pub(super) fn keep_counted(&mut self) {
+        let counted = std::mem::take(&mut self.standing.counted);
+        if let Some(kept) = &mut self.runner.counted {
+            kept.push(counted);
+        }
     }
 
     /// What a call came to in which a fault struck; `None` where none did, or nobody noticed.

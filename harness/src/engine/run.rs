@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 use smallvec::smallvec;
 
 use super::chance::Choices;
+use super::faults::Counted;
 use super::panics;
 use super::stopwatch::Stopwatch;
 use super::trace::{self, Trace};
 use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
-use crate::fault::{Fault, Io};
+use crate::fault::Fault;
 use crate::interrupt;
 use crate::model::Model;
 use crate::model::company::Seen;
@@ -119,8 +120,8 @@ pub struct Runner {
     /// Is the model's state wanted after a run?
     keeps_state: bool,
     runs: u64,
-    /// The steps of I/O of each step of the scenario, where they are counted.
-    pub(super) io: Option<Vec<Vec<Io>>>,
+    /// The steps of I/O and the allocations of each step of the scenario, where they are counted.
+    pub(super) counted: Option<Vec<Counted>>,
 }
 
 /// Why a run ended early.
@@ -158,7 +159,7 @@ impl Runner {
             audit_period: 1,
             keeps_state: false,
             runs: 0,
-            io: None,
+            counted: None,
         }
     }
 
@@ -272,8 +273,8 @@ pub(super) struct Standing {
     pub(super) faults: Vec<Fault>,
     /// Are faults about to strike?
     pub(super) is_armed: bool,
-    /// The steps of I/O of the step under way, up to when nothing could go wrong any more.
-    pub(super) io: Vec<Io>,
+    /// What was counted of the step under way, up to when nothing could go wrong any more.
+    pub(super) counted: Counted,
 }
 
 impl Standing {
@@ -285,7 +286,7 @@ impl Standing {
             leak: Leak::default(),
             faults: Vec::new(),
             is_armed: false,
-            io: Vec::new(),
+            counted: Counted::default(),
         }
     }
 }
@@ -329,13 +330,13 @@ impl Pass<'_> {
         }
         if let Step::Fault(fault) = step {
             self.standing.faults.push(*fault);
-            self.count_io();
+            self.keep_counted();
             return Ok(());
         }
         self.arm();
         self.step(step)?;
         self.disarm();
-        self.count_io();
+        self.keep_counted();
         Ok(())
     }
 

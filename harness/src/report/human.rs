@@ -40,8 +40,9 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         let (scenarios, Covered { letters, depth }) = (covered.scenarios(), covered);
         writeln!(out, "these cover all {scenarios} scenarios of up to {depth} of {letters} steps: equal states, once")?;
     }
-    if let Some(Visited { scenarios, singles, pairs, equal }) = report.visited {
+    if let Some(Visited { scenarios, singles, pairs, memory, equal }) = report.visited {
         writeln!(out, "{} crash states after one fault and {pairs} after two, of {scenarios} scenarios", singles)?;
+        writeln!(out, "{memory} after memory was refused in a call, once or from then on")?;
         writeln!(out, "{equal} more leave the same behind as one of those")?;
     }
     if report.skipped > 0 {

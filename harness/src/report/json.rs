@@ -25,6 +25,7 @@ pub fn render(report: &Report) -> String {
             "scenarios": visited.scenarios,
             "singles": visited.singles,
             "pairs": visited.pairs,
+            "memory": visited.memory,
             "equal": visited.equal,
         })),
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),

@@ -1,4 +1,5 @@
-//! `simulated`: the reference allocator on SQLite, on a disk that fails at any step it is told to.
+//! `simulated`: the reference allocator on SQLite, on a disk that fails at any step it is told to, and in memory that is
+//! refused at any allocation.
 
 use std::time::Duration;
 
@@ -110,11 +111,15 @@ impl Sut for Simulated {
 
     fn arm(&mut self, faults: &[Fault]) -> bool {
         self.disk.arm(faults);
-        true
+        Disk::can_refuse_memory() || !faults.iter().any(|fault| fault.kind.is_of_memory())
     }
 
     fn io_steps(&self) -> Vec<Io> {
         self.disk.steps()
+    }
+
+    fn allocations(&self) -> u32 {
+        self.disk.allocations()
     }
 
     fn struck(&self) -> Vec<Fault> {
