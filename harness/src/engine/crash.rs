@@ -215,13 +215,9 @@ impl Strikes<'_> {
 
     /// Runs the scenario up to a step that is struck, and looks at what is left.
     fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> GoesOn {
-        let mut struck = struck(&scenario.steps, index, faults);
-        struck.steps.push(Step::Restart);
-        for pool in pools(&scenario.steps[..=index]) {
-            struck.steps.push(Step::Drain { pool: pool.clone(), count: MANY });
-            struck.steps.push(Step::Fill { pool, owner: text("z"), count: MORE, ttl_ms: None });
-        }
-        self.run(struck)
+        let Scenario { mut steps } = struck(&scenario.steps, index, faults);
+        steps.extend(aftermath(&steps));
+        self.run(Scenario { steps })
     }
 
     /// Runs a scenario; says whether to go on.
@@ -240,6 +236,15 @@ impl Strikes<'_> {
         self.campaign.report.add(reported);
         Ok(self.options.keep_going)
     }
+}
+
+/// What shows whether anything was lost or leaked after these steps: a restart, and every pool drained and filled.
+pub(super) fn aftermath(steps: &[Step]) -> Vec<Step> {
+    let drain_and_fill = |pool: Text| {
+        let fill = Step::Fill { pool: pool.clone(), owner: text("z"), count: MORE, ttl_ms: None };
+        [Step::Drain { pool, count: MANY }, fill]
+    };
+    std::iter::once(Step::Restart).chain(pools(steps).into_iter().flat_map(drain_and_fill)).collect()
 }
 
 /// The steps up to one that is struck by faults.

@@ -10,6 +10,7 @@ use super::reference::{self, Variant};
 use super::sqlite::with_causes;
 use super::{Failure, Sut};
 use crate::contract::Contract;
+use crate::engine::canary;
 use crate::fault::{Fault, Io};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
@@ -52,6 +53,16 @@ impl Simulated {
         drop(open(&disk, synchronous).map_err(|error| unable(with_causes(&error)))?);
         let empty = disk.snapshot();
         Ok(Simulated { disk, empty, variant, synchronous, contract: variant.contract(true), allocator: None })
+    }
+
+    /// The same for a fuzz target: where the [canary] is asked for, what is acknowledged does not wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite does not take the disk.
+    pub fn exposed(variant: Variant) -> Result<Simulated, Failure> {
+        let synchronous = if canary::is_asked_for() { Synchronous::Normal } else { Synchronous::Full };
+        Simulated::with(variant, synchronous)
     }
 
     fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
