@@ -1,16 +1,20 @@
-//! Faults: what goes wrong, and at which I/O step.
+//! Faults: what goes wrong, and at which I/O step or allocation.
 //!
-//! Their texts are those of scenarios: `kill before 3`, `power-loss 7 after 3`; steps are counted from 1 there. In a process
-//! of its own a step is a system call, and counted among those of its name: `kill before write 2`.
+//! Their texts are those of scenarios: `kill before 3`, `power-loss 7 after 3`, `no-memory before 17`; steps are counted from
+//! 1 there. In a process of its own a step is a system call, and counted among those of its name: `kill before write 2`.
+//!
+//! Allocations are counted by themselves. There are a hundred of them for each step of I/O, and a fault that is found among
+//! steps of I/O should not move when a statement takes one allocation more.
 
 use std::fmt;
 
-/// An injected failure, and the I/O step at which it strikes.
+/// An injected failure, and the I/O step or allocation at which it strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fault {
     /// What goes wrong.
     pub kind: FaultKind,
-    /// Which step, counted from 0 since the faults were set.
+    /// Which step of I/O, or which allocation where [memory](FaultKind::is_of_memory) is refused, counted from 0 since the
+    /// faults were set.
     pub step: u32,
     /// Among the calls of this name only, where the steps are system calls; else among all steps.
     pub call: Option<SystemCall>,
@@ -48,6 +52,10 @@ pub enum FaultKind {
     /// The power goes. What was not synchronised is lost, torn, or written out of order: seed 0 loses all of it, seed 1
     /// loses nothing, others draw for each sector.
     PowerLoss(u32),
+    /// No allocation succeeds, until the faults are taken away.
+    NoMemory,
+    /// One allocation fails.
+    NoMemoryOnce,
 }
 
 /// A step of I/O, and how a fault names it.
@@ -79,6 +87,15 @@ impl IoStep {
             (Some(_), Moment::After) => false,
         }
     }
+}
+
+/// Where a step of a scenario can be struck.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Its steps of I/O.
+    pub steps: Vec<IoStep>,
+    /// How many allocations it makes that can be refused.
+    pub allocations: u32,
 }
 
 /// The name of a system call that has to do with files.
@@ -214,7 +231,7 @@ pub enum Io {
 }
 
 impl FaultKind {
-    /// Can it strike at such a step, before or after it takes effect?
+    /// Can it strike at such a step of I/O, before or after it takes effect?
     pub fn strikes(self, io: Io, moment: Moment) -> bool {
         match self {
             FaultKind::Error => matches!(moment, Moment::Before) || io.changes(),
@@ -225,12 +242,18 @@ impl FaultKind {
             // Of system calls only.
             FaultKind::Interrupted => false,
             FaultKind::Kill | FaultKind::PowerLoss(_) => true,
+            FaultKind::NoMemory | FaultKind::NoMemoryOnce => false,
         }
+    }
+
+    /// Does it strike at allocations rather than at steps of I/O? An allocation fails before it takes effect, or not at all.
+    pub fn is_of_memory(self) -> bool {
+        matches!(self, FaultKind::NoMemory | FaultKind::NoMemoryOnce)
     }
 
     /// Does it last until the faults are taken away, rather than for one step?
     pub fn lasts(self) -> bool {
-        matches!(self, FaultKind::Full | FaultKind::Busy)
+        matches!(self, FaultKind::Full | FaultKind::Busy | FaultKind::NoMemory)
     }
 
     /// Does the process end with it?
@@ -272,7 +295,7 @@ impl Moment {
 
 impl FaultKind {
     /// Every kind, drawn kinds with seed 0.
-    pub const ALL: [FaultKind; 8] = [
+    pub const ALL: [FaultKind; 10] = [
         FaultKind::Error,
         FaultKind::ShortRead,
         FaultKind::Full,
@@ -281,6 +304,8 @@ impl FaultKind {
         FaultKind::Interrupted,
         FaultKind::Kill,
         FaultKind::PowerLoss(0),
+        FaultKind::NoMemory,
+        FaultKind::NoMemoryOnce,
     ];
 
     /// The stable name.
@@ -294,6 +319,8 @@ impl FaultKind {
             FaultKind::Interrupted => "interrupted",
             FaultKind::Kill => "kill",
             FaultKind::PowerLoss(_) => "power-loss",
+            FaultKind::NoMemory => "no-memory",
+            FaultKind::NoMemoryOnce => "no-memory-once",
         }
     }
 

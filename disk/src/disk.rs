@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::memory;
 use crate::vfs;
 use crate::volume::{Image, Volume};
 use poolproof_core::fault::{Fault, Io};
@@ -20,6 +21,10 @@ impl Shared {
     /// Whoever had it before left it whole: every change to it is one call.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Volume> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn weak(&self) -> Weak<Mutex<Volume>> {
+        Arc::downgrade(&self.0)
     }
 }
 
@@ -47,7 +52,7 @@ impl Disk {
     /// What SQLite calls the file system of these disks: the `vfs` to open a connection with.
     pub const VFS: &str = "poolproof-disk";
 
-    /// An empty disk; `None` if SQLite does not take it.
+    /// An empty disk; `None` if SQLite does not take it. As [`start`](Disk::start), this is where its process begins.
     pub fn new() -> Option<Disk> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         if !vfs::register() {
@@ -55,7 +60,8 @@ impl Disk {
         }
         let (number, volume) = (NEXT.fetch_add(1, Ordering::Relaxed), Shared::default());
         let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        disks.insert(number, Arc::downgrade(&volume.0));
+        disks.insert(number, volume.weak());
+        memory::watch(&volume);
         Some(Disk { number, volume })
     }
 
@@ -64,7 +70,7 @@ impl Disk {
         format!("{ROOT}{}/{name}", self.number).into()
     }
 
-    /// Sets what will go wrong, in place of what was set before, and counts steps from 0 again.
+    /// Sets what will go wrong, in place of what was set before, and counts steps and allocations from 0 again.
     pub fn arm(&self, faults: &[Fault]) {
         self.volume.lock().arm(faults);
     }
@@ -72,6 +78,17 @@ impl Disk {
     /// The steps of I/O since then.
     pub fn steps(&self) -> Vec<Io> {
         self.volume.lock().steps().to_vec()
+    }
+
+    /// How many allocations SQLite made since then, of which each could be refused. Only those count of the thread that
+    /// [started](Disk::start) the process, and no other since.
+    pub fn allocations(&self) -> u32 {
+        self.volume.lock().allocations()
+    }
+
+    /// Can SQLite's allocations be refused here? Where not, faults of memory never strike.
+    pub fn can_refuse_memory() -> bool {
+        memory::is_watched()
     }
 
     /// The faults that have struck since then, in order; one that lasts is there each time that it struck.
@@ -97,8 +114,9 @@ impl Disk {
         volume.lose_power(seed);
     }
 
-    /// A new process may begin.
+    /// A new process may begin. Its memory is what SQLite allocates in the thread that calls this.
     pub fn start(&self) {
+        memory::watch(&self.volume);
         self.volume.lock().start_process();
     }
 

@@ -1,4 +1,5 @@
-//! A simulated disk for SQLite: in memory, deterministic, and it fails at any step it is told to.
+//! A simulated disk for SQLite: in memory, deterministic, and it fails at any step it is told to. So does the memory that
+//! SQLite works in.
 //!
 //! ```
 //! use poolproof_disk::{Disk, Fault, FaultKind, Moment};
@@ -25,15 +26,17 @@
 //! | `volume` | files by name, who has them open, the steps and what strikes at them |
 //! | `file` | one file: as processes see it, as the disk has it, and what is under way |
 //! | `locks`, `shared` | what keeps processes apart, and the memory that they share |
-//! | `vfs` | the binding to SQLite, with all the unsafe code there is |
+//! | `vfs` | the binding to SQLite's files |
+//! | `memory` | the binding to SQLite's memory; these two hold all the unsafe code there is |
 //!
 //! What is simulated: errors, short reads, a full disk, failed synchronisation, locks that somebody else has, the death of
-//! the process and the loss of power, at each step. What is not: bits that flip by themselves, a disk that lies about what
+//! the process and the loss of power, at each step; and memory that is refused, at each allocation. What is not: bits that flip by themselves, a disk that lies about what
 //! it has, folders, temporary files (they never fail), real time.
 
 mod disk;
 mod file;
 mod locks;
+mod memory;
 mod shared;
 mod vfs;
 mod volume;

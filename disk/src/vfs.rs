@@ -1,4 +1,4 @@
-//! The binding: SQLite's calls in, [`Volume`]'s answers out. The only unsafe code of the project.
+//! The binding: SQLite's calls in, [`Volume`]'s answers out. Unsafe code, as `memory` is, and nothing else here.
 //!
 //! SQLite asks its virtual file system through two tables of C functions: <https://www.sqlite.org/vfs.html>. What makes this
 //! sound, beside what each block says:

@@ -60,6 +60,7 @@ pub(crate) struct Volume {
     open: usize,
     faults: Vec<Fault>,
     steps: Vec<Io>,
+    allocations: u32,
     struck: Vec<Fault>,
 }
 
@@ -81,16 +82,22 @@ impl Handle {
 }
 
 impl Volume {
-    /// Sets the faults to come, and counts steps anew.
+    /// Sets the faults to come, and counts steps and allocations anew.
     pub(crate) fn arm(&mut self, faults: &[Fault]) {
         self.faults = faults.to_vec();
         self.steps.clear();
+        self.allocations = 0;
         self.struck.clear();
     }
 
     /// The steps since then.
     pub(crate) fn steps(&self) -> &[Io] {
         &self.steps
+    }
+
+    /// How many allocations there were since then.
+    pub(crate) fn allocations(&self) -> u32 {
+        self.allocations
     }
 
     /// The faults that have struck since then.
@@ -155,7 +162,7 @@ impl Volume {
         if self.is_down || process != self.process {
             return Err(Failed::Error);
         }
-        let fault = self.due(io);
+        let fault = self.due(self.steps.len() as u32, |kind, moment| kind.strikes(io, moment));
         self.steps.push(io);
         let Some(Fault { kind, moment, .. }) = fault else { return act(self) };
         let done = if moment == Moment::After { act(self).map(|_| ()) } else { Ok(()) };
@@ -169,12 +176,21 @@ impl Volume {
         })
     }
 
-    /// The fault that strikes at the next step.
-    fn due(&mut self, io: Io) -> Option<Fault> {
-        let step = self.steps.len() as u32;
+    /// One allocation: counted, and refused if that is due.
+    pub(crate) fn refuses_memory(&mut self) -> bool {
+        if self.is_down {
+            return false;
+        }
+        let fault = self.due(self.allocations, |kind, moment| kind.is_of_memory() && moment == Moment::Before);
+        self.allocations = self.allocations.saturating_add(1);
+        fault.is_some()
+    }
+
+    /// The fault that strikes at this step of I/O or allocation, among those that can strike there.
+    fn due(&mut self, step: u32, strikes: impl Fn(FaultKind, Moment) -> bool) -> Option<Fault> {
         let is_due = |fault: &&Fault| {
             let is_now = fault.step == step || (fault.kind.lasts() && fault.step < step);
-            is_now && fault.call.is_none() && fault.kind.strikes(io, fault.moment)
+            is_now && fault.call.is_none() && strikes(fault.kind, fault.moment)
         };
         let fault = self.faults.iter().find(is_due).copied()?;
         self.struck.push(fault);

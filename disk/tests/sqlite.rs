@@ -187,3 +187,37 @@ fn nothing_stays_open_or_locked() {
     drop(connection);
     assert_eq!((disk.open_files(), disk.locks()), (0, 0));
 }
+
+/// Every allocation of a run refused, once or from then on: nothing that was acknowledged is lost, and all of them strike.
+#[test]
+fn refused_memory_loses_nothing_that_was_acknowledged() {
+    let (disk, snapshot) = formatted(WAL_FULL);
+    let run = |faults: &[Fault]| {
+        disk.restore(&snapshot);
+        disk.start();
+        disk.arm(faults);
+        insert(&disk, WAL_FULL)
+    };
+    assert_eq!(run(&[]), ROWS);
+    let allocations = disk.allocations();
+    assert_eq!(run(&[]), ROWS);
+    assert_eq!(disk.allocations(), allocations, "the same allocations come again");
+    // Few would mean that SQLite takes from lookaside memory what it takes for small things.
+    assert!(allocations > 300, "{allocations}");
+    let mut refused = 0;
+    for kind in [FaultKind::NoMemory, FaultKind::NoMemoryOnce] {
+        for step in 0..allocations {
+            let fault = Fault { kind, step, moment: Moment::Before, call: None };
+            let acknowledged = run(&[fault]);
+            assert_eq!(disk.struck(), [fault]);
+            refused += u32::from(acknowledged < ROWS);
+            disk.arm(&[]);
+            disk.start();
+            let found = rows(&disk, WAL_FULL).unwrap();
+            assert!(found == acknowledged || found == acknowledged + 1, "{fault}: {found} of {acknowledged}");
+            assert_eq!((disk.open_files(), disk.locks()), (0, 0), "{fault}");
+        }
+    }
+    // Some it can do without.
+    assert!(refused > allocations, "{refused} of {allocations}, twice");
+}

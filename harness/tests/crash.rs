@@ -1,9 +1,11 @@
-//! `crash`: the reference allocator loses nothing at any step of I/O, and who loses something is found out.
+//! `crash`: the reference allocator loses nothing at any step of I/O or allocation, and who loses something is found out.
 
+use poolproof::contract::Contract;
 use poolproof::engine::Silent;
 use poolproof::engine::check::{Budget, Options};
 use poolproof::engine::crash::crash;
-use poolproof::fault::{Fault, FaultKind, Moment};
+use poolproof::fault::{Counted, Fault, FaultKind, Moment};
+use poolproof::operation::{Answer, Kind, Operation, Response};
 use poolproof::property::{Property, Verdict};
 use poolproof::report::Report;
 use poolproof::scenario::{Scenario, Step, parse};
@@ -37,14 +39,91 @@ fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
 const WRITES: &str = "pool p0 10.0.0.0/29\nallocate \"a\" p0 ttl 5\nupdate p0 exclude 10.0.0.6\nbegin\nallocate \"b\" p0\n\
     commit\nrenew p0 @2 \"a\" ttl 9\nadvance @2\nrelease-owner \"b\"\ndelete p0\n";
 
+/// The simulated system, and what was done to it.
+struct Observed {
+    sut: Simulated,
+    /// Does it say that a pool was made when there was no memory for it?
+    boasts: bool,
+    armed: Option<Fault>,
+    /// Faults of memory that were set and never struck.
+    missed: Vec<Fault>,
+}
+
+impl Observed {
+    fn new(boasts: bool) -> Observed {
+        Observed { sut: Simulated::new(Variant::default()).unwrap(), boasts, armed: None, missed: Vec::new() }
+    }
+}
+
+impl Sut for Observed {
+    fn contract(&self) -> &Contract {
+        self.sut.contract()
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        self.sut.reset()
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        let response = self.sut.call(operation)?;
+        let lacks_memory = self.sut.struck().iter().any(|fault| fault.kind.is_of_memory());
+        Ok(match (operation, response) {
+            (Operation::CreatePool { .. }, Err(refusal))
+                if self.boasts && lacks_memory && refusal.kind == Kind::Storage =>
+            {
+                Ok(Answer::Done)
+            }
+            (_, response) => response,
+        })
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.sut.restart()
+    }
+
+    fn crash(&mut self) -> Result<(), Failure> {
+        self.sut.crash()
+    }
+
+    fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
+        self.armed = faults.iter().copied().find(|fault| fault.kind.is_of_memory());
+        self.sut.arm(faults)
+    }
+
+    fn disarm(&mut self) -> Counted {
+        let struck = self.sut.struck();
+        self.missed.extend(self.armed.take().filter(|armed| !struck.contains(armed)));
+        self.sut.disarm()
+    }
+
+    fn struck(&self) -> Vec<Fault> {
+        self.sut.struck()
+    }
+
+    fn is_down(&self) -> bool {
+        self.sut.is_down()
+    }
+}
+
 #[test]
 fn nothing_is_lost_or_half_done_at_any_step() {
-    let mut sut = Simulated::new(Variant::default()).unwrap();
+    let mut sut = Observed::new(false);
     let report = strike(&mut sut, WRITES).unwrap();
     assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
     let visited = report.visited.unwrap();
     assert_eq!(visited.scenarios, 1);
-    assert!(visited.singles > 500 && visited.pairs > 500, "{visited:?}");
+    assert!(visited.singles > 500 && visited.pairs > 500 && visited.memory > 1000, "{visited:?}");
+    assert_eq!(sut.missed, [], "the same allocations come again");
+}
+
+/// A call for which there was no memory, and which says that it was done.
+#[test]
+fn who_takes_refused_memory_lightly_is_found_out() {
+    let report = strike(&mut Observed::new(true), WRITES).unwrap();
+    assert_eq!(report.verdict, Verdict::Violated);
+    let found = &report.violations[0].scenario;
+    let steps: Vec<String> = found.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["fault no-memory-once before 1", "pool p0 10.0.0.0/32"], "{found}");
 }
 
 /// A disk that is not waited for: what was acknowledged goes with the power, and one kind of fault shows it.

@@ -2,7 +2,7 @@
 
 use poolproof_allocator::{Policy, Repeat, Strategy};
 use poolproof_core::contract::Contract;
-use poolproof_core::fault::{Fault, IoStep};
+use poolproof_core::fault::{Counted, Fault, IoStep};
 use poolproof_core::operation::{Operation, Response};
 use poolproof_core::property::Property;
 use poolproof_core::sut::reference::Variant;
@@ -226,10 +226,10 @@ impl Sut for Running {
         Ok(())
     }
 
-    fn disarm(&mut self) -> Vec<IoStep> {
+    fn disarm(&mut self) -> Counted {
         let steps = IoStep::numbered(self.base.disk.steps());
         self.base.disk.arm(&[]);
-        steps
+        Counted { steps, allocations: 0 }
     }
 
     fn struck(&self) -> Vec<Fault> {

@@ -104,7 +104,7 @@ mod tests {
     /// What comes of two writes after a lock: how each ended, and what was done.
     fn struck_by(kind: FaultKind, moment: Moment, step: u32) -> (Vec<Option<Kind>>, Vec<u8>, Disk) {
         let mut base = Base::new(Variant::default());
-        base.disk.arm(&[Fault { kind, moment, step }]);
+        base.disk.arm(&[Fault { kind, moment, step, call: None }]);
         let mut done = Vec::new();
         let ended = [base.lock(), base.write(|_| done.push(1)), base.write(|_| done.push(2))];
         (ended.into_iter().map(|ended| ended.err().map(|refusal| refusal.kind)).collect(), done, base.disk)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
-use crate::fault::{Fault, IoStep};
+use crate::fault::{Counted, Fault};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
 pub use crate::resources::{Growth, Resource, Resources};
@@ -79,11 +79,11 @@ pub trait Sut {
         None
     }
 
-    /// Sets what goes wrong from here on, and counts steps of I/O from 0.
+    /// Sets what goes wrong from here on, and counts steps of I/O and allocations from 0.
     ///
     /// # Errors
     ///
-    /// [`Failure::Unable`] where faults cannot be injected, and why.
+    /// [`Failure::Unable`] where these faults cannot be injected, and why.
     fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
         let _ = faults;
         Err(Failure::Unable(
@@ -91,9 +91,9 @@ pub trait Sut {
         ))
     }
 
-    /// From here on nothing goes wrong any more. Gives the steps of I/O since it was armed.
-    fn disarm(&mut self) -> Vec<IoStep> {
-        Vec::new()
+    /// From here on nothing goes wrong any more. Gives what was counted since it was armed.
+    fn disarm(&mut self) -> Counted {
+        Counted::default()
     }
 
     /// The faults that have struck since it was armed, in order; one that lasts is there each time that it struck.

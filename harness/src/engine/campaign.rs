@@ -7,7 +7,7 @@ use super::Progress;
 use super::examine::Examiner;
 use super::run::Run;
 use crate::address::Grant;
-use crate::fault::IoStep;
+use crate::fault::Counted;
 use crate::interrupt;
 use crate::operation::Text;
 use crate::report::Report;
@@ -57,9 +57,10 @@ impl<'a> Campaign<'a> {
         Ok(Some(run))
     }
 
-    /// From now on the steps of I/O are counted, or no more; gives those of the last scenario, for each of its steps.
-    pub(super) fn count_io(&mut self, counts: bool) -> Vec<Vec<IoStep>> {
-        std::mem::replace(&mut self.examiner.runner.io, counts.then(Vec::new)).unwrap_or_default()
+    /// From now on steps of I/O and allocations are counted, or no more; gives those of the last scenario, for each of its
+    /// steps.
+    pub(super) fn count(&mut self, counts: bool) -> Vec<Counted> {
+        std::mem::replace(&mut self.examiner.runner.counted, counts.then(Vec::new)).unwrap_or_default()
     }
 
     /// What is held where the last scenario ended, with the pool's name and the owner's.

@@ -1,15 +1,16 @@
 //! A canary: a defect that the environment asks for, to show that a fuzz target can fail.
 //!
 //! A target that finds nothing may be one that cannot find anything. With `POOLPROOF_CANARY` set in its environment,
-//! every [`Target`](super::fuzz::Target) says of each release that it was done, without doing it; a fuzzer that does not
-//! find that within seconds would find nothing at all. `cargo xtask fuzz` does so with each target before the search.
+//! every [`Target`](super::fuzz::Target) says of each release that it was done, without doing it; one that
+//! [strikes](super::fuzz::Target::striking) has a system that forgets what it acknowledged, but only when the power goes. A
+//! fuzzer that does not find that within seconds would find nothing at all. `cargo xtask fuzz` does so with each target before the search.
 
 use std::env;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::contract::Contract;
-use crate::fault::{Fault, IoStep};
+use crate::fault::{Counted, Fault};
 use crate::operation::{Answer, Operation, Response};
 use crate::scenario::{Scenario, print};
 use crate::sut::{Failure, Resources, Sut};
@@ -97,7 +98,7 @@ impl Sut for Forgetful {
         self.sut.arm(faults)
     }
 
-    fn disarm(&mut self) -> Vec<IoStep> {
+    fn disarm(&mut self) -> Counted {
         self.sut.disarm()
     }
 

@@ -1,12 +1,14 @@
-//! `crash`: every fault at every step of I/O of every call of a scenario.
+//! `crash`: every fault at every step of I/O and every allocation of every call of a scenario.
 //!
-//! A dry run counts the steps of I/O of each step of the scenario. Then the scenario is run again up to that step with each
-//! fault at each of them, and goes on with what shows whether anything was lost or leaked: a restart, and every pool drained
-//! and filled; after an allocation also with all that its owner has released first. All of that is a scenario in itself: what
-//! is found is replayed, explained and made small like any other.
+//! A dry run counts the steps of I/O and the allocations of memory of each step of the scenario. Then the scenario is run
+//! again up to that step with each fault at each of them, and goes on with what shows whether anything was lost or leaked: a
+//! restart, and every pool drained and filled; after a grant also with all that its owner has released first. All of that is
+//! a scenario in itself: what is found is replayed, explained and made small like any other.
 //!
 //! In short scenarios a second fault follows the first, at each step of I/O that comes after it in the same call: while the
 //! first is undone.
+//!
+//! Memory is refused in the same way, in short scenarios: each allocation alone, and some with all that come after it.
 //!
 //! A process that ends before a step leaves the same behind as one that ends before the step after, if that one only reads.
 //! Such states are counted and visited once.
@@ -24,7 +26,7 @@ use super::minimise::Minimal;
 use super::run::created;
 use crate::address::Family;
 use crate::contract::Contract;
-use crate::fault::{Fault, FaultKind, IoStep, Moment};
+use crate::fault::{Counted, Fault, FaultKind, IoStep, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
 use crate::operation::{Method, Operation, PoolShape, Request, Text, Want};
@@ -42,6 +44,12 @@ const MOST_STEPS_FOR_PAIRS: usize = 12;
 /// A scenario without faults is timed so often.
 const TIMED_RUNS: u32 = 3;
 
+/// Memory is refused in scenarios of at most so many steps: a call makes hundreds of allocations.
+const MOST_STEPS_FOR_MEMORY: usize = 12;
+
+/// One allocation of so many is refused with all that come after it. Most of what that leads to, the first of them leads to.
+const MEMORY_PERIOD: u32 = 8;
+
 /// Each pool is drained of so many, and filled with so many: all of a small pool.
 const MANY: u32 = 64;
 const MORE: u32 = 16;
@@ -57,6 +65,8 @@ pub struct Visited {
     pub singles: u64,
     /// States after two faults.
     pub pairs: u64,
+    /// States after an allocation was refused, alone or with all that came after it in the call.
+    pub memory: u64,
     /// States that are the same as one of those.
     pub equal: u64,
     /// How long they took.
@@ -66,6 +76,11 @@ pub struct Visited {
 }
 
 impl Visited {
+    /// All states.
+    pub fn states(&self) -> u64 {
+        self.singles + self.pairs + self.memory
+    }
+
     /// How many runs of its scenario without faults a state takes as long as.
     pub fn plain_runs(&self) -> f64 {
         self.time.as_secs_f64() / self.plain_time.as_secs_f64()
@@ -101,6 +116,9 @@ pub fn crash(
     }
     if visited.singles == 0 {
         report.missing.push("a step of I/O to strike at".to_owned());
+    }
+    if visited.memory == 0 {
+        report.missing.push("an allocation to refuse".to_owned());
     }
     report.settle();
     Ok(report)
@@ -147,13 +165,13 @@ impl Strikes<'_> {
 
     /// Strikes at each step of a scenario.
     fn scenario(&mut self, scenario: &Scenario) -> Result<(), Failure> {
-        let Some(steps) = self.dry_run(scenario)? else { return Ok(()) };
+        let Some(counted) = self.dry_run(scenario)? else { return Ok(()) };
         let before = self.visited;
         let plain = self.time(scenario)?;
         let started = Instant::now();
-        self.strike_all(scenario, &steps)?;
+        self.strike_all(scenario, &counted)?;
         self.visited.time += started.elapsed();
-        let states = self.visited.singles - before.singles + self.visited.pairs - before.pairs;
+        let states = self.visited.states() - before.states();
         self.visited.plain_time += plain.mul_f64(states as f64);
         Ok(())
     }
@@ -169,9 +187,9 @@ impl Strikes<'_> {
         Ok(best)
     }
 
-    fn strike_all(&mut self, scenario: &Scenario, steps: &[Vec<IoStep>]) -> Result<(), Failure> {
+    fn strike_all(&mut self, scenario: &Scenario, counted: &[Counted]) -> Result<(), Failure> {
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
-        for (index, io) in steps.iter().enumerate() {
+        for (index, Counted { steps: io, allocations }) in counted.iter().enumerate() {
             self.visited.steps += io.len() as u64;
             self.visited.equal += equal(io);
             for fault in faults_at(io) {
@@ -185,16 +203,31 @@ impl Strikes<'_> {
                     self.second(scenario, index, fault)?;
                 }
             }
+            if scenario.steps.len() <= MOST_STEPS_FOR_MEMORY {
+                self.refuse_memory(scenario, index, *allocations)?;
+            }
         }
         self.visited.scenarios += 1;
         Ok(())
     }
 
+    /// Refuses each of so many allocations of a step.
+    fn refuse_memory(&mut self, scenario: &Scenario, index: usize, allocations: u32) -> Result<(), Failure> {
+        for fault in refusals(allocations) {
+            if !self.goes_on() {
+                return Ok(());
+            }
+            self.visited.memory += 1;
+            self.strike(scenario, index, &[fault])?;
+        }
+        Ok(())
+    }
+
     /// Strikes once more, after a first fault in the same step.
     fn second(&mut self, scenario: &Scenario, index: usize, first: Fault) -> Result<(), Failure> {
-        let Some(steps) = self.dry_run(&struck(&scenario.steps, index, &[first]))? else { return Ok(()) };
+        let Some(counted) = self.dry_run(&struck(&scenario.steps, index, &[first]))? else { return Ok(()) };
         // The fault is a step of its own.
-        let io = steps.get(index + 1).into_iter().flatten().copied();
+        let io = counted.get(index + 1).into_iter().flat_map(|counted| &counted.steps).copied();
         let later: Vec<IoStep> = io.filter(|step| step.step > first.step).collect();
         for second in faults_at(&later) {
             if !self.goes_on() {
@@ -206,36 +239,36 @@ impl Strikes<'_> {
         Ok(())
     }
 
-    /// The steps of I/O of each step; `None` where it fails as it is, which is reported.
-    fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Vec<IoStep>>>, Failure> {
+    /// What each step can be struck at; `None` where it fails as it is, which is reported.
+    fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Counted>>, Failure> {
         if !self.goes_on() {
             return Ok(None);
         }
-        self.campaign.count_io(true);
+        self.campaign.count(true);
         let passes = self.run(scenario.clone());
-        let counted = self.campaign.count_io(false);
+        let counted = self.campaign.count(false);
         Ok(passes?.then_some(counted))
     }
 
     /// Runs the scenario up to a step that is struck, and looks at what is left. What an allocation left can be given back
     /// in two ways.
     fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> Result<(), Failure> {
-        let mut struck = struck(&scenario.steps, index, faults);
+        let mut struck = struck(&scenario.steps, index, faults).steps;
         // Who starts again after its end has been restarted.
         if !faults.iter().any(|fault| fault.kind.ends_the_process()) {
-            struck.steps.push(Step::Restart);
+            struck.push(Step::Restart);
         }
-        let pools = pools(&scenario.steps[..=index]);
+        let refill: Vec<Step> = refill(&struck).collect();
         if let Step::Call(Operation::Allocate { owner, .. }) = &scenario.steps[index]
             && self.sut.contract().has(Method::ReleaseOwner)
         {
             let release = Step::Call(Operation::ReleaseOwner { owner: owner.clone() });
-            self.run(refilled(struck.clone(), Some(release), &pools))?;
+            self.run(Scenario { steps: [&struck[..], &[release], &refill].concat() })?;
             if !self.goes_on() {
                 return Ok(());
             }
         }
-        self.run(refilled(struck, None, &pools)).map(|_passes| ())
+        self.run(Scenario { steps: [struck, refill].concat() }).map(|_passes| ())
     }
 
     /// Runs a scenario and reports what it breaks; says whether it passes.
@@ -275,19 +308,23 @@ fn shortest(contract: &Contract) -> Scenario {
     Scenario { steps: vec![Step::Call(create), Step::Call(Operation::Allocate { owner, requests, ttl_ms: None })] }
 }
 
+/// What shows whether anything was lost or leaked after these steps: a restart, and every pool drained and filled.
+pub(super) fn aftermath(steps: &[Step]) -> Vec<Step> {
+    std::iter::once(Step::Restart).chain(refill(steps)).collect()
+}
+
 /// The steps up to one that is struck by faults.
 fn struck(steps: &[Step], index: usize, faults: &[Fault]) -> Scenario {
     let faults = faults.iter().map(|fault| Step::Fault(*fault));
     Scenario { steps: steps[..index].iter().cloned().chain(faults).chain(steps.get(index).cloned()).collect() }
 }
 
-/// The same with what shows whether anything was lost or leaked: each pool drained and filled, after this step.
-fn refilled(struck: Scenario, first: Option<Step>, pools: &[Text]) -> Scenario {
-    let refilled = pools.iter().flat_map(|pool| {
-        let drain = Step::Drain { pool: pool.clone(), count: MANY };
-        [drain, Step::Fill { pool: pool.clone(), owner: text("z"), count: MORE, ttl_ms: None }]
-    });
-    Scenario { steps: struck.steps.into_iter().chain(first).chain(refilled).collect() }
+/// Every pool that these steps made, drained and filled.
+fn refill(steps: &[Step]) -> impl Iterator<Item = Step> + use<> {
+    pools(steps).into_iter().flat_map(|pool| {
+        let fill = Step::Fill { pool: pool.clone(), owner: text("z"), count: MORE, ttl_ms: None };
+        [Step::Drain { pool, count: MANY }, fill]
+    })
 }
 
 /// The names of the pools that were made, each once.
@@ -315,6 +352,14 @@ fn faults_at(io: &[IoStep]) -> impl Iterator<Item = Fault> {
             .filter(|(kind, moment)| step.can_be_struck(*kind, *moment))
             .map(|(kind, moment)| Fault { kind, moment, step: step.step, call: step.call })
     })
+}
+
+/// Each of so many allocations refused, alone, and some with all that come after it.
+fn refusals(allocations: u32) -> impl Iterator<Item = Fault> {
+    let fault = |kind| move |step| Fault { kind, step, moment: Moment::Before, call: None };
+    let alone = (0..allocations).map(fault(FaultKind::NoMemoryOnce));
+    let from_then_on = (0..allocations).step_by(MEMORY_PERIOD as usize).map(fault(FaultKind::NoMemory));
+    alone.chain(from_then_on)
 }
 
 /// How many ends of the process are the same as one of those.

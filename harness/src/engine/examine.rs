@@ -276,9 +276,9 @@ impl Examiner {
 
     /// A second look: what it exercises was exercised before, and its steps of I/O are not those of the scenario.
     fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
-        let (coverage, io) = (self.runner.model.coverage.clone(), self.runner.io.take());
+        let (coverage, counted) = (self.runner.model.coverage.clone(), self.runner.counted.take());
         let seen = look(&mut self.runner);
-        (self.runner.model.coverage, self.runner.io) = (coverage, io);
+        (self.runner.model.coverage, self.runner.counted) = (coverage, counted);
         seen
     }
 }
@@ -360,9 +360,9 @@ mod tests {
         let mut sut = Memory::with(Variant::parse("strategy=random").unwrap());
         let scenario = parse("poolproof scenario 1\npool p0 fd00::/64\nfill p0 \"a\" 4\n").unwrap();
         let mut examiner = Examiner::sparing(&sut);
-        examiner.runner.io = Some(Vec::new());
+        examiner.runner.counted = Some(Vec::new());
         examiner.examine(&mut sut, &scenario).unwrap();
         assert_eq!(examiner.comparisons, COMPARISONS - 1, "two instances were compared");
-        assert_eq!(examiner.runner.io.map(|io| io.len()), Some(scenario.steps.len()));
+        assert_eq!(examiner.runner.counted.map(|io| io.len()), Some(scenario.steps.len()));
     }
 }

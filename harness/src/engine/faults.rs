@@ -9,7 +9,7 @@ impl Pass<'_> {
     /// Sets what the steps before asked for.
     pub(super) fn arm(&mut self) -> Result<(), Stop> {
         let faults = std::mem::take(&mut self.standing.faults);
-        if faults.is_empty() && self.runner.io.is_none() {
+        if faults.is_empty() && self.runner.counted.is_none() {
             return Ok(());
         }
         match self.sut.arm(&faults) {
@@ -20,17 +20,19 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// From here on nothing goes wrong any more; steps of I/O are counted no further.
+    /// From here on nothing goes wrong any more, and nothing is counted any further.
     pub(super) fn disarm(&mut self) {
         if std::mem::take(&mut self.standing.is_armed) {
-            self.standing.io = self.sut.disarm();
+            self.standing.counted = self.sut.disarm();
         }
     }
 
-    /// Keeps the steps of I/O of the step that has just ended, where they are counted.
-    pub(super) fn count_io(&mut self) {
-        let io = std::mem::take(&mut self.standing.io);
-        self.runner.io.iter_mut().for_each(|counted| counted.push(io.clone()));
+    /// Keeps what was counted of the step that has just ended, where that is wanted.
+    pub(super) fn keep_counted(&mut self) {
+        let counted = std::mem::take(&mut self.standing.counted);
+        if let Some(kept) = &mut self.runner.counted {
+            kept.push(counted);
+        }
     }
 
     /// How often a fault has struck in the step under way.

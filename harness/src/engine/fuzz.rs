@@ -2,19 +2,27 @@
 //!
 //! Inputs are scenario texts, the same as everywhere: a find is replayed as it is. Bytes that are no
 //! scenario are not worth keeping. Mutation works on steps, because mutated text rarely parses.
+//!
+//! Where a target [strikes](Target::striking), faults are steps like any other, and each input ends as the scenarios of
+//! [`crash`](super::crash) do.
 
 use fastrand::Rng;
 
 use super::canary;
+use super::crash::aftermath;
 use super::examine::Examiner;
 use crate::generate::Generator;
 use crate::scenario::{Scenario, parse};
 use crate::sut::{Failure, Sut};
 
+/// A scenario with faults is drawn with at most so many steps: those take longer, and few calls are enough.
+const MOST_STEPS_WITH_FAULTS: usize = 12;
+
 /// Systems under a fuzzer: each input runs on one of them, which its length chooses.
 pub struct Target {
     first: Examined,
     others: Vec<Examined>,
+    strikes: bool,
 }
 
 struct Examined {
@@ -23,8 +31,7 @@ struct Examined {
 }
 
 impl Examined {
-    fn new(sut: impl Sut + 'static) -> Examined {
-        let sut = canary::exposed(Box::new(sut));
+    fn new(sut: Box<dyn Sut>) -> Examined {
         Examined { examiner: Examiner::sparing(sut.as_ref()), sut }
     }
 }
@@ -32,12 +39,19 @@ impl Examined {
 impl Target {
     /// Puts a system under the fuzzer.
     pub fn new(sut: impl Sut + 'static) -> Target {
-        Target { first: Examined::new(sut), others: Vec::new() }
+        Target { first: Examined::new(canary::exposed(Box::new(sut))), others: Vec::new(), strikes: false }
+    }
+
+    /// Puts a system under the fuzzer in which faults strike. Its [canary] must be one that only faults show, so it is for
+    /// the system to have it.
+    pub fn striking(sut: impl Sut + 'static) -> Target {
+        Target { first: Examined::new(Box::new(sut)), others: Vec::new(), strikes: true }
     }
 
     /// Puts one more under it.
     pub fn and(mut self, sut: impl Sut + 'static) -> Target {
-        self.others.push(Examined::new(sut));
+        let sut: Box<dyn Sut> = Box::new(sut);
+        self.others.push(Examined::new(if self.strikes { sut } else { canary::exposed(sut) }));
         self
     }
 
@@ -54,7 +68,10 @@ impl Target {
     /// When a property is broken, so that the fuzzer keeps the input; and when the harness itself
     /// cannot go on.
     pub fn run(&mut self, input: &[u8]) -> bool {
-        let Some(scenario) = read(input) else { return false };
+        let Some(mut scenario) = read(input) else { return false };
+        if self.strikes {
+            scenario.steps.extend(aftermath(&scenario.steps));
+        }
         let Examined { sut, examiner } = self.chosen(input.len());
         match examiner.examine(sut.as_mut(), &scenario) {
             Ok(run) => match run.finding {
@@ -72,7 +89,10 @@ impl Target {
         let mut rng = Rng::with_seed(u64::from(seed));
         let generator = Generator::new(self.first.sut.contract());
         let current = data.get(..size).and_then(read).unwrap_or_default();
-        let mut changed = generator.mutate(&current, &mut rng);
+        let mut changed = match self.strikes {
+            true => generator.with_max_steps(MOST_STEPS_WITH_FAULTS).mutate_with_faults(&current, &mut rng),
+            false => generator.mutate(&current, &mut rng),
+        };
         loop {
             let text = changed.to_string();
             if let Some(place) = data.get_mut(..text.len()) {

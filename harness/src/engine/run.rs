@@ -20,7 +20,7 @@ use super::trace::{self, Trace};
 use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
-use crate::fault::{Fault, IoStep};
+use crate::fault::{Counted, Fault};
 use crate::interrupt;
 use crate::model::Model;
 use crate::model::company::Seen;
@@ -121,8 +121,8 @@ pub struct Runner {
     /// Is the model's state wanted after a run?
     keeps_state: bool,
     runs: u64,
-    /// The steps of I/O of each step of the scenario, where they are counted.
-    pub(super) io: Option<Vec<Vec<IoStep>>>,
+    /// The steps of I/O and the allocations of each step of the scenario, where they are counted.
+    pub(super) counted: Option<Vec<Counted>>,
 }
 
 /// Why a run ended early.
@@ -160,7 +160,7 @@ impl Runner {
             audit_period: 1,
             keeps_state: false,
             runs: 0,
-            io: None,
+            counted: None,
         }
     }
 
@@ -239,7 +239,7 @@ impl Runner {
     fn begin(&mut self) {
         self.model.reset();
         self.traces.clear();
-        self.io.iter_mut().for_each(Vec::clear);
+        self.counted.iter_mut().for_each(Vec::clear);
     }
 
     /// Says that the next scenario is this one, so that the watchdog need not copy it.
@@ -276,8 +276,8 @@ pub(super) struct Standing {
     pub(super) faults: Vec<Fault>,
     /// Are faults about to strike?
     pub(super) is_armed: bool,
-    /// The steps of I/O of the step under way, up to when nothing could go wrong any more.
-    pub(super) io: Vec<IoStep>,
+    /// What was counted of the step under way, up to when nothing could go wrong any more.
+    pub(super) counted: Counted,
 }
 
 impl Standing {
@@ -289,7 +289,7 @@ impl Standing {
             growth: None,
             faults: Vec::new(),
             is_armed: false,
-            io: Vec::new(),
+            counted: Counted::default(),
         }
     }
 }
@@ -323,13 +323,13 @@ impl Pass<'_> {
         }
         if let Step::Fault(fault) = step {
             self.standing.faults.push(*fault);
-            self.count_io();
+            self.keep_counted();
             return Ok(());
         }
         self.arm()?;
         self.step(step)?;
         self.disarm();
-        self.count_io();
+        self.keep_counted();
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //!
 //! Everything drawn fits the contract. To add an operation: a line in `steps`' table.
 
+mod faults;
 mod lines;
 mod names;
 mod pools;
@@ -115,6 +116,12 @@ impl Generator {
                 changed
             }
         }
+    }
+
+    /// A changed copy with faults: in half of all cases one comes, goes or strikes elsewhere, else it is as with
+    /// [`mutate`](Generator::mutate). What is drawn has none in it, until it is changed again.
+    pub fn mutate_with_faults(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
+        if rng.bool() { faults::changed(scenario, rng) } else { self.mutate(scenario, rng) }
     }
 
     /// The scenario with the steps of another drawn one behind it.

@@ -26,6 +26,7 @@ pub fn render(report: &Report) -> String {
             "steps": visited.steps,
             "singles": visited.singles,
             "pairs": visited.pairs,
+            "memory": visited.memory,
             "equal": visited.equal,
             "plain_runs_per_state": visited.plain_runs(),
         })),

@@ -26,7 +26,7 @@ use super::strace::{Seen, Strace};
 use super::{Failure, Resource, Resources, Sut, procfs};
 use crate::address::{Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::contract::{Contract, Limits, ReleaseUnknown};
-use crate::fault::{Fault, IoStep};
+use crate::fault::{Counted, Fault};
 use crate::operation::{
     Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
     is_name,
@@ -453,9 +453,9 @@ impl Sut for Cni {
         Ok(())
     }
 
-    fn disarm(&mut self) -> Vec<IoStep> {
+    fn disarm(&mut self) -> Counted {
         self.strace = None;
-        std::mem::take(&mut self.seen).steps
+        Counted { steps: std::mem::take(&mut self.seen).steps, allocations: 0 }
     }
 
     /// Nothing runs between calls, but files stay.

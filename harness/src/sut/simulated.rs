@@ -1,4 +1,5 @@
-//! `simulated`: the reference allocator on SQLite, on a disk that fails at any step it is told to.
+//! `simulated`: the reference allocator on SQLite, on a disk that fails at any step it is told to, and in memory that is
+//! refused at any allocation.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::reference::{self, Variant};
 use super::sqlite::with_causes;
 use super::{Failure, Resource, Resources, Sut};
 use crate::contract::Contract;
-use crate::fault::{Fault, IoStep};
+use crate::engine::canary;
+use crate::fault::{Counted, Fault, IoStep};
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
 
@@ -51,6 +53,16 @@ impl Simulated {
         drop(open(&disk, synchronous).map_err(|error| unable(with_causes(&error)))?);
         let empty = disk.snapshot();
         Ok(Simulated { disk, empty, variant, synchronous, contract: variant.contract(true), allocator: None })
+    }
+
+    /// The same for a fuzz target: where the [canary] is asked for, what is acknowledged does not wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// When SQLite does not take the disk.
+    pub fn exposed(variant: Variant) -> Result<Simulated, Failure> {
+        let synchronous = if canary::is_asked_for() { Synchronous::Normal } else { Synchronous::Full };
+        Simulated::with(variant, synchronous)
     }
 
     fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
@@ -110,13 +122,19 @@ impl Sut for Simulated {
 
     fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
         self.disk.arm(faults);
+        let is_of_memory = faults.iter().any(|fault| fault.kind.is_of_memory());
+        if is_of_memory && !Disk::can_refuse_memory() {
+            let why = "SQLite was started before it could be given memory that is refused";
+            return Err(Failure::Unable(why.to_owned()));
+        }
         Ok(())
     }
 
-    fn disarm(&mut self) -> Vec<IoStep> {
+    fn disarm(&mut self) -> Counted {
         let steps = IoStep::numbered(&self.disk.steps());
+        let counted = Counted { steps, allocations: self.disk.allocations() };
         self.disk.arm(&[]);
-        steps
+        counted
     }
 
     fn struck(&self) -> Vec<Fault> {

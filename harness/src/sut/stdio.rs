@@ -15,7 +15,7 @@ use super::protocol::{self, Absent, Introduction, excerpt};
 use super::strace::Strace;
 use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Resource, Resources, Sut, procfs};
 use crate::contract::{Contract, Limits};
-use crate::fault::{Fault, IoStep};
+use crate::fault::{Counted, Fault};
 use crate::operation::{Kind, Method, Operation, Refusal, Response};
 use crate::property::{Property, Violation};
 
@@ -233,10 +233,10 @@ impl Sut for Stdio {
         Ok(())
     }
 
-    fn disarm(&mut self) -> Vec<IoStep> {
-        let Some(mut strace) = self.strace.take() else { return Vec::new() };
+    fn disarm(&mut self) -> Counted {
+        let Some(mut strace) = self.strace.take() else { return Counted::default() };
         strace.let_go();
-        strace.seen().steps
+        Counted { steps: strace.seen().steps, allocations: 0 }
     }
 
     fn struck(&self) -> Vec<Fault> {
