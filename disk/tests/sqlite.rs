@@ -209,7 +209,7 @@ fn refused_memory_loses_nothing_that_was_acknowledged() {
         for step in 0..allocations {
             let fault = Fault { kind, step, moment: Moment::Before, call: None };
             let acknowledged = run(&[fault]);
-            assert_eq!(disk.struck(), [fault]);
+            assert!(disk.struck().first() == Some(&fault), "{fault} did not strike");
             refused += u32::from(acknowledged < ROWS);
             disk.arm(&[]);
             disk.start();

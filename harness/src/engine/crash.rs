@@ -100,6 +100,8 @@ pub fn crash(
 ) -> Result<Report, Failure> {
     sut.arm(&[])?;
     sut.disarm();
+    let can_refuse_memory = refusals(1).all(|fault| sut.arm(&[fault]).is_ok());
+    sut.disarm();
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).trusting_resets().watched(sut, on_hang(options, &reporter))?;
     let seed = given.is_empty().then_some(options.seed);
@@ -117,7 +119,7 @@ pub fn crash(
     if visited.singles == 0 {
         report.missing.push("a step of I/O to strike at".to_owned());
     }
-    if visited.memory == 0 {
+    if !can_refuse_memory {
         report.missing.push("an allocation to refuse".to_owned());
     }
     report.settle();
