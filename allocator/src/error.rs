@@ -105,6 +105,11 @@ impl Error {
         }
     }
 
+    /// Did the store fail? Else it was the call that was refused.
+    pub(crate) const fn is_failure(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Storage(_) | Self::UnknownOutcome(_))
+    }
+
     /// The same error for another caller; the cause is shared.
     pub(crate) fn shared(error: &Arc<Self>) -> Self {
         let cause = || Box::new(SharedCause(error.clone()));

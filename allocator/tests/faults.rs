@@ -249,6 +249,19 @@ fn atomic_half_a_call_that_cannot_be_undone_is_never_committed() {
     }
 }
 
+/// The caller is told that the transaction is lost, and not only that there is no such pool.
+#[test]
+fn classified_a_refusal_that_cannot_be_undone_is_a_failure() {
+    let (mut allocator, plan) = prepared();
+    allocator.begin().unwrap();
+    let unknown = |allocator: &mut Allocator<Faulty>| allocator.delete_pool("p9");
+    assert_eq!(kind(unknown(&mut allocator)), ErrorKind::NotFound);
+    plan.undo_fails.set(true);
+    assert_eq!(kind(unknown(&mut allocator)), ErrorKind::Storage);
+    assert_eq!(kind(allocator.commit()), ErrorKind::Storage);
+    assert_untouched(allocator);
+}
+
 #[test]
 fn atomic_no_call_slips_out_of_a_transaction_that_a_failure_ended() {
     let savepoint: (&str, Call) = ("savepoint", |allocator| allocator.savepoint().map(drop));

@@ -35,9 +35,9 @@ fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
     crash(sut, &[scenario(steps)], &options, &mut Silent)
 }
 
-/// A little of everything that writes.
+/// A little of everything that writes, and a refusal that has to be undone within a transaction.
 const WRITES: &str = "pool p0 10.0.0.0/29\nallocate \"a\" p0 ttl 5\nupdate p0 exclude 10.0.0.6\nbegin\nallocate \"b\" p0\n\
-    commit\nrenew p0 @2 \"a\" ttl 9\nadvance @2\nrelease-owner \"b\"\ndelete p0\n";
+    allocate \"b\" p0 @2\ncommit\nrenew p0 @2 \"a\" ttl 9\nadvance @2\nrelease-owner \"b\"\ndelete p0\n";
 
 /// The simulated system, and what was done to it.
 struct Observed {

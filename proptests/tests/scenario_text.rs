@@ -16,10 +16,11 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 /// Words that mean something in the text form, and marks that begin or end something there.
-const TOKENS: [&str; 41] = [
+const TOKENS: [&str; 42] = [
     "fault",
     "kill",
     "power-loss",
+    "no-memory",
     "before",
     "ttl",
     "range",

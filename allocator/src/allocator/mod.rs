@@ -339,11 +339,12 @@ impl<S: Store> Allocator<S> {
     fn write_marked<T>(&mut self, call: impl FnOnce(&mut S) -> Result<T>) -> Result<T> {
         self.store.mark()?;
         let answer = call(&mut self.store).and_then(|answer| self.store.keep().map(|()| answer));
-        if answer.is_err() && self.store.undo().is_err() {
-            // Half a call must not be committed.
-            self.transaction = Transaction::Lost;
-        }
-        answer
+        let Err(cause) = answer else { return answer };
+        let Err(failure) = self.store.undo() else { return Err(cause) };
+        // Half a call must not be committed.
+        self.transaction = Transaction::Lost;
+        // Of two failures the first is the one to report. It is no mere refusal any more.
+        Err(if cause.is_failure() { cause } else { failure })
     }
 
     /// Remembers that the store has given up the caller's transaction: later calls must not slip out of it.

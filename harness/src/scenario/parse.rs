@@ -14,6 +14,7 @@
 //! fault kill before 3             the process dies before the third I/O step of the next step
 //! fault error before write 2        the second system call `write` of the next step fails, in a process of its own
 //! fault power-loss 7 after 3      the power goes after it; what that takes is drawn with seed 7
+//! fault no-memory-once before 9   the ninth allocation of the next step fails; without `-once`, those after it, too
 //! ```
 //!
 //! Tokens stand apart: between any two is a blank (a space or a tab), only the `+` between requests
