@@ -9,8 +9,10 @@ use poolproof::contract::Clock;
 use poolproof::engine::Silent;
 use poolproof::engine::check::{Budget, Options};
 use poolproof::engine::exhaust::exhaust;
+use poolproof::engine::run::{Runner, Unwatched};
 use poolproof::property::{Property, Verdict};
 use poolproof::report::Report;
+use poolproof::scenario::parse;
 use poolproof_mutants::{Bug, WAITING, all, find};
 use serde_json::Value;
 
@@ -86,6 +88,17 @@ fn the_corpus_catches_every_mutant() {
         let output = replay(format!("mutant:{}", mutant.id));
         assert_eq!(output.status.code(), Some(1), "{}: {}", mutant.id, String::from_utf8_lossy(&output.stdout));
     }
+}
+
+/// The first release is done in spite of its fault; the second one is refused because of another, and that is right.
+#[test]
+fn each_call_of_a_step_is_judged_by_its_own_faults() {
+    let steps = "pool p0 10.0.0.0/31\nallocate \"a\" p0 /32\nallocate \"a\" p0 /32\n\
+        fault error before 3\nfault busy before 4\ndrain p0 2\n";
+    let scenario = parse(&format!("poolproof scenario 1\n{steps}")).unwrap();
+    let mut sut = find("parent-child-two-writes").unwrap().sut(Bug::Off);
+    let run = Runner::new(sut.as_ref()).run(sut.as_mut(), &scenario, &mut Unwatched).unwrap();
+    assert_eq!(run.finding, None);
 }
 
 fn exhausted(id: &str, bug: Bug, depth: usize) -> Report {
