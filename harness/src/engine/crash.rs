@@ -50,6 +50,11 @@ const MOST_STEPS_FOR_MEMORY: usize = 12;
 /// One allocation of so many is refused with all that come after it. Most of what that leads to, the first of them leads to.
 const MEMORY_PERIOD: u32 = 8;
 
+/// A call takes less than so many steps of I/O, and makes less than so many allocations. Of a step of many calls, which do
+/// the same again and again, the first and the last so many are struck; pairs, the first.
+const MOST_IO: usize = 64;
+const MOST_ALLOCATIONS: u32 = 1024;
+
 /// Each pool is drained of so many, and filled with so many: all of a small pool.
 const MANY: u32 = 64;
 const MORE: u32 = 16;
@@ -61,6 +66,8 @@ pub struct Visited {
     pub scenarios: u64,
     /// Their steps of I/O.
     pub steps: u64,
+    /// Those of them that were not struck, in the middle of many calls that do the same.
+    pub left_out: u64,
     /// States after one fault.
     pub singles: u64,
     /// States after two faults.
@@ -193,15 +200,18 @@ impl Strikes<'_> {
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, Counted { steps: io, allocations }) in counted.iter().enumerate() {
             self.visited.steps += io.len() as u64;
-            self.visited.equal += equal(io);
-            for fault in faults_at(io) {
+            let ends = ends(io);
+            self.visited.left_out += (io.len() - ends.len()) as u64;
+            self.visited.equal += equal(&ends);
+            for fault in faults_at(&ends) {
                 if !self.goes_on() {
                     return Ok(());
                 }
                 self.visited.singles += 1;
                 self.strike(scenario, index, &[fault])?;
                 // System calls are counted by their names, which does not say what comes after what.
-                if pairs && !fault.kind.ends_the_process() && fault.call.is_none() {
+                let is_early = (fault.step as usize) < MOST_IO;
+                if pairs && is_early && !fault.kind.ends_the_process() && fault.call.is_none() {
                     self.second(scenario, index, fault)?;
                 }
             }
@@ -215,7 +225,7 @@ impl Strikes<'_> {
 
     /// Refuses each of so many allocations of a step.
     fn refuse_memory(&mut self, scenario: &Scenario, index: usize, allocations: u32) -> Result<(), Failure> {
-        for fault in refusals(allocations) {
+        for fault in refusals(allocations.min(MOST_ALLOCATIONS)) {
             if !self.goes_on() {
                 return Ok(());
             }
@@ -230,7 +240,7 @@ impl Strikes<'_> {
         let Some(counted) = self.dry_run(&struck(&scenario.steps, index, &[first]))? else { return Ok(()) };
         // The fault is a step of its own.
         let io = counted.get(index + 1).into_iter().flat_map(|counted| &counted.steps).copied();
-        let later: Vec<IoStep> = io.filter(|step| step.step > first.step).collect();
+        let later: Vec<IoStep> = io.filter(|step| step.step > first.step).take(MOST_IO).collect();
         for second in faults_at(&later) {
             if !self.goes_on() {
                 return Ok(());
@@ -335,6 +345,12 @@ fn pools(steps: &[Step]) -> Vec<Text> {
     pools.sort_unstable();
     pools.dedup();
     pools
+}
+
+/// The steps of I/O at both ends of many.
+fn ends(io: &[IoStep]) -> Vec<IoStep> {
+    let middle = MOST_IO..io.len().saturating_sub(MOST_IO).max(MOST_IO);
+    io.iter().enumerate().filter(|(place, _)| !middle.contains(place)).map(|(_, step)| *step).collect()
 }
 
 /// Every fault at every one of these steps of I/O. What leaves the same behind as another is left out.
