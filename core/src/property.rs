@@ -168,7 +168,7 @@ impl Property {
     pub fn checked_by(self) -> Option<&'static str> {
         match self {
             Property::Linearizable => None,
-            Property::Tidy => Some("check, replay; of processes on a pipe"),
+            Property::Atomic | Property::Durable | Property::Tidy => Some("check, replay, crash"),
             _ => Some("check, replay"),
         }
     }

@@ -21,6 +21,13 @@ pub(super) fn resources(process: Pid) -> Resources {
         .with(Resource::Memory, memory(&folder))
 }
 
+/// How many files this process has open whose names begin like this one.
+pub(super) fn open_like(path: &Path) -> Option<u64> {
+    let open = fs::read_dir("/proc/self/fd").ok()?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let name = path.as_os_str().as_encoded_bytes();
+    Some(open.filter(|open| open.as_os_str().as_encoded_bytes().starts_with(name)).count() as u64)
+}
+
 /// How many files there are in a folder and in those below it.
 pub(super) fn files_below(folder: &Path) -> Option<u64> {
     let mut count = 0;
@@ -74,6 +81,7 @@ mod tests {
         assert!(before.count(Resource::Threads).unwrap() >= 1);
         assert!(before.count(Resource::Memory).unwrap() > 100);
         assert_eq!(files_below(folder.path()), Some(5));
+        assert_eq!(open_like(&folder.path().canonicalize().unwrap()), Some(5));
         drop(files);
     }
 }

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 use super::reference::{self, Variant};
 use super::{Failure, Sut};
+#[cfg(feature = "process")]
+use super::{Resource, Resources, procfs};
 use crate::contract::Contract;
 use crate::operation::{Operation, Response};
 use crate::property::{Property, Violation};
@@ -130,6 +132,17 @@ impl Sut for Sqlite {
 
     fn forget(&mut self) -> bool {
         self.allocator = None;
+        true
+    }
+
+    /// Files of the allocator's: the whole process may have others.
+    #[cfg(feature = "process")]
+    fn resources(&self) -> Resources {
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        Resources::UNKNOWN.with(Resource::Files, procfs::open_like(&path))
+    }
+
+    fn resets_in_place(&self) -> bool {
         true
     }
 
