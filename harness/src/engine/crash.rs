@@ -1,8 +1,9 @@
 //! `crash`: every fault at every step of I/O and every allocation of every call of a scenario.
 //!
-//! A dry run counts the steps of I/O and the allocations of each step of the scenario. Then the scenario is run again up to that step with each
-//! fault at each of them, and goes on with what shows whether anything was lost or leaked: a restart, and every pool drained
-//! and filled. All of that is a scenario in itself: what is found is replayed, explained and made small like any other.
+//! A dry run counts the steps of I/O and the allocations of each step of the scenario. Then the scenario is run again up to
+//! that step with each fault at each of them, and goes on with what shows whether anything was lost or leaked: a restart, and
+//! every pool drained and filled. All of that is a scenario in itself: what is found is replayed, explained and made small
+//! like any other.
 //!
 //! In short scenarios a second fault follows the first, at each step of I/O that comes after it in the same call: while the
 //! first is undone.
@@ -73,6 +74,7 @@ pub fn crash(
     options: &Options,
     progress: &mut dyn Progress,
 ) -> Result<Report, Failure> {
+    let refuses_memory = sut.arm(&[Fault { kind: FaultKind::NoMemory, step: 0, moment: Moment::Before }]);
     if !sut.arm(&[]) {
         let why = format!("faults cannot be injected into `{}`; `simulated` is on a disk that can fail", options.sut);
         return Err(Failure::Unable(why));
@@ -94,8 +96,8 @@ pub fn crash(
     if visited.singles == 0 {
         report.missing.push("a step of I/O to strike at".to_owned());
     }
-    if visited.memory == 0 {
-        report.missing.push("an allocation to refuse".to_owned());
+    if !refuses_memory {
+        report.missing.push("memory that can be refused".to_owned());
     }
     report.settle();
     Ok(report)
