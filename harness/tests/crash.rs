@@ -92,8 +92,11 @@ impl Sut for Observed {
 
     fn disarm(&mut self) -> Counted {
         let struck = self.sut.struck();
-        self.missed.extend(self.armed.take().filter(|armed| !struck.contains(armed)));
-        self.sut.disarm()
+        let counted = self.sut.disarm();
+        // The engine sets one only to see if that can be done.
+        let was_called = counted.allocations > 0;
+        self.missed.extend(self.armed.take().filter(|armed| was_called && !struck.contains(armed)));
+        counted
     }
 
     fn struck(&self) -> Vec<Fault> {

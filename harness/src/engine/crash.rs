@@ -127,7 +127,7 @@ pub fn crash(
         report.missing.push("a step of I/O to strike at".to_owned());
     }
     if !can_refuse_memory {
-        report.missing.push("an allocation to refuse".to_owned());
+        report.missing.push("memory that can be refused".to_owned());
     }
     report.settle();
     Ok(report)
