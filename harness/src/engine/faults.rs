@@ -48,7 +48,8 @@ impl Pass<'_> {
         response: &Response,
         before: usize,
     ) -> Result<Option<Response>, Stop> {
-        let Some(first) = self.sut.struck().get(before).copied() else { return Ok(None) };
+        let struck = self.sut.struck();
+        let Some(first) = struck.get(before) else { return Ok(None) };
         if self.sut.is_down() {
             self.watch.noted(self.standing.at, &format!("`{call}` was not answered: {first}"));
             self.started_again(true)?;
@@ -62,7 +63,10 @@ impl Pass<'_> {
         let Err(refusal) = response else { return Ok(None) };
         self.disarm();
         let listed = self.listed()?;
-        let judged = self.runner.model.judge_struck(call, refusal, first.kind, held(listed.as_ref()));
+        // The first cause is to be told; but who has no memory left for that can only tell so.
+        let memory = struck[before..].iter().find(|fault| fault.kind.is_of_memory());
+        let told = memory.filter(|_| refusal.kind == Kind::Storage).unwrap_or(first).kind;
+        let judged = self.runner.model.judge_struck(call, refusal, told, held(listed.as_ref()));
         let (step, violation) = (self.standing.at, judged.as_ref().err());
         self.watch.answered(&Judged { step, operation: call, response, allowed: "", violation });
         judged?;

@@ -125,9 +125,9 @@ impl Model {
             // The store may have given up all of the transaction. It is over then, or lost until its caller ends it.
             self.state.roll_back();
             self.last = Event::RolledBack;
+            self.is_lost = !ends;
             if !ends {
                 self.state.begin();
-                self.is_lost = true;
             }
             after.push(self.world());
         }
