@@ -51,7 +51,7 @@ const MOST_STEPS_FOR_MEMORY: usize = 12;
 const MEMORY_PERIOD: u32 = 8;
 
 /// A call takes less than so many steps of I/O, and makes less than so many allocations. Of a step of many calls, which do
-/// the same again and again, the first and the last so many are struck; pairs, the first.
+/// the same again and again, only the first so many are struck twice, or refused.
 const MOST_IO: usize = 64;
 const MOST_ALLOCATIONS: u32 = 1024;
 
@@ -66,8 +66,6 @@ pub struct Visited {
     pub scenarios: u64,
     /// Their steps of I/O.
     pub steps: u64,
-    /// Those of them that were not struck, in the middle of many calls that do the same.
-    pub left_out: u64,
     /// States after one fault.
     pub singles: u64,
     /// States after two faults.
@@ -200,10 +198,8 @@ impl Strikes<'_> {
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, Counted { steps: io, allocations }) in counted.iter().enumerate() {
             self.visited.steps += io.len() as u64;
-            let ends = ends(io);
-            self.visited.left_out += (io.len() - ends.len()) as u64;
-            self.visited.equal += equal(&ends);
-            for fault in faults_at(&ends) {
+            self.visited.equal += equal(io);
+            for fault in faults_at(io) {
                 if !self.goes_on() {
                     return Ok(());
                 }
@@ -345,12 +341,6 @@ fn pools(steps: &[Step]) -> Vec<Text> {
     pools.sort_unstable();
     pools.dedup();
     pools
-}
-
-/// The steps of I/O at both ends of many.
-fn ends(io: &[IoStep]) -> Vec<IoStep> {
-    let middle = MOST_IO..io.len().saturating_sub(MOST_IO).max(MOST_IO);
-    io.iter().enumerate().filter(|(place, _)| !middle.contains(place)).map(|(_, step)| *step).collect()
 }
 
 /// Every fault at every one of these steps of I/O. What leaves the same behind as another is left out.

@@ -41,19 +41,13 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "these cover all {scenarios} scenarios of up to {depth} of {letters} steps: equal states, once")?;
     }
     if let Some(visited) = report.visited {
-        let Visited { scenarios, steps, left_out, singles, pairs, memory, equal, .. } = visited;
+        let Visited { scenarios, steps, singles, pairs, memory, equal, .. } = visited;
         writeln!(
             out,
             "{singles} crash states after one fault and {pairs} after two, at {steps} steps of I/O of {scenarios} scenarios"
         )?;
         if memory > 0 {
             writeln!(out, "{memory} after memory was refused in a call, once or from then on")?;
-        }
-        if left_out > 0 {
-            writeln!(
-                out,
-                "{left_out} of the steps were not struck: they are in the middle of many calls that do the same"
-            )?;
         }
         writeln!(out, "{equal} more leave the same behind as one of those")?;
         if singles > 0 {

@@ -24,7 +24,6 @@ pub fn render(report: &Report) -> String {
         "crash_states": report.visited.map(|visited| json!({
             "scenarios": visited.scenarios,
             "steps": visited.steps,
-            "left_out": visited.left_out,
             "singles": visited.singles,
             "pairs": visited.pairs,
             "memory": visited.memory,
