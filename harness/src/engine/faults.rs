@@ -1,5 +1,6 @@
 //! What a run does about faults: sets them before a step, and sees to what they leave behind.
 
+use crate::fault::{Fault, FaultKind, Io};
 use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response};
 use crate::sut::Failure;
 
@@ -63,15 +64,23 @@ impl Pass<'_> {
         let Err(refusal) = response else { return Ok(None) };
         self.disarm();
         let listed = self.listed()?;
-        // The first cause is to be told; but who has no memory left for that can only tell so.
-        let memory = struck[before..].iter().find(|fault| fault.kind.is_of_memory());
-        let told = memory.filter(|_| refusal.kind == Kind::Storage).unwrap_or(first).kind;
-        let judged = self.runner.model.judge_struck(call, refusal, told, held(listed.as_ref()));
+        let cause = self.cause(&struck[before..], refusal).unwrap_or(*first);
+        let judged = self.runner.model.judge_struck(call, refusal, cause.kind, held(listed.as_ref()));
         let (step, violation) = (self.standing.at, judged.as_ref().err());
         self.watch.answered(&Judged { step, operation: call, response, allowed: "", violation });
         judged?;
         self.judge_listed(listed.as_ref())?;
         Ok(Some(response.clone()))
+    }
+
+    /// What a refusal may tell of instead of what struck first. Who has no memory left for that can only tell so, and who
+    /// tries again to take a lock tells how that failed.
+    fn cause(&self, struck: &[Fault], refusal: &Refusal) -> Option<Fault> {
+        let steps = &self.standing.counted.steps;
+        let is_of_lock = |fault: &Fault| steps.get(fault.step as usize).is_some_and(|step| step.io == Io::Lock);
+        let is_such =
+            |fault: &&Fault| fault.kind.is_of_memory() || (fault.kind == FaultKind::Error && is_of_lock(fault));
+        struck.iter().find(is_such).copied().filter(|_| refusal.kind == Kind::Storage)
     }
 
     /// Starts the system again. Faults may keep it from that; without them it must start.
