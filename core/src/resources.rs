@@ -30,14 +30,6 @@ impl Resource {
             Resource::Memory => "KiB of memory",
         }
     }
-
-    /// How many times in a row it must grow before that is no accident. Memory grows while caches fill.
-    pub fn patience(self) -> u32 {
-        match self {
-            Resource::Memory => 24,
-            _ => 4,
-        }
-    }
 }
 
 /// So many of each kind; `None` where that cannot be counted.
@@ -88,14 +80,18 @@ impl Growth {
         self.last = now;
     }
 
-    /// Notes what there is now. Gives a kind that has grown so often in a row that it is no accident.
-    pub fn note(&mut self, now: Resources) -> Option<Resource> {
+    /// Notes what there is now.
+    pub fn note(&mut self, now: Resources) {
         for kind in Resource::ALL {
             let streak = &mut self.streaks[kind as usize];
             *streak = if now.has_more(kind, &self.last) { *streak + 1 } else { 0 };
         }
         self.last = now;
-        Resource::ALL.into_iter().find(|kind| self.streaks[*kind as usize] >= kind.patience())
+    }
+
+    /// A kind that has grown so many times in a row.
+    pub fn steady(&self, times: u32) -> Option<Resource> {
+        Resource::ALL.into_iter().find(|kind| self.streaks[*kind as usize] >= times)
     }
 }
 
@@ -110,25 +106,27 @@ mod tests {
     #[test]
     fn only_what_grows_each_time_is_no_accident() {
         let mut growth = Growth::since(files(3));
-        assert_eq!([4, 5, 6, 6, 7, 8, 9].map(|count| growth.note(files(count))), [None; 7]);
-        assert_eq!(growth.note(files(10)), Some(Resource::Files));
+        for count in [4, 5, 6, 6, 7, 8, 9] {
+            growth.note(files(count));
+            assert_eq!(growth.steady(4), None);
+        }
+        growth.note(files(10));
+        assert_eq!(growth.steady(4), Some(Resource::Files));
     }
 
     #[test]
     fn what_is_passed_over_does_not_count() {
         let mut growth = Growth::since(files(3));
-        for count in [4, 5, 6] {
-            assert_eq!(growth.note(files(count)), None);
-        }
+        [4, 5, 6].into_iter().for_each(|count| growth.note(files(count)));
         growth.pass_over(files(9));
-        assert_eq!(growth.note(files(9)), None);
-        assert!(!growth.is_under_way());
+        growth.note(files(9));
+        assert!(growth.steady(4).is_none() && !growth.is_under_way());
     }
 
     #[test]
     fn what_is_unknown_does_not_grow() {
         let mut growth = Growth::since(files(3));
-        let unknown = [Resources::UNKNOWN; 9];
-        assert!(unknown.iter().all(|now| growth.note(*now).is_none()));
+        (0..9).for_each(|_| growth.note(Resources::UNKNOWN));
+        assert_eq!(growth.steady(1), None);
     }
 }

@@ -1018,10 +1018,10 @@ class leaks_temporary_file(SaysWrong):
 
 
 class Hoards(Allocator):
-    """Keeps a little more of something after some calls, up to a thousand times."""
+    """Keeps a little more of something after some calls, up to five thousand times."""
     def hoard(self, what):
         hoarded = self.__dict__.setdefault("hoarded", [])
-        if len(hoarded) < 1000:
+        if len(hoarded) < 5000:
             hoarded.append(what())
 
 

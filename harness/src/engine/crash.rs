@@ -112,7 +112,15 @@ pub fn crash(
     let seed = given.is_empty().then_some(options.seed);
     let campaign = Campaign::new(Report::new(&options.sut, seed).on(sut), examiner, progress);
     let contract = sut.contract().clone();
-    let mut strikes = Strikes { sut, options, campaign, visited: Visited::default(), reporter, is_over: false };
+    let mut strikes = Strikes {
+        sut,
+        options,
+        campaign,
+        visited: Visited::default(),
+        reporter,
+        is_over: false,
+        in_runs: Duration::ZERO,
+    };
     strikes.all(given, &contract)?;
     let is_cut_short = !given.is_empty() && !strikes.goes_on() && strikes.campaign.report.violations.is_empty();
     let Strikes { campaign, visited, .. } = strikes;
@@ -140,6 +148,8 @@ struct Strikes<'a> {
     reporter: super::HangReporter,
     /// Is what was found enough, or the user's patience at its end?
     is_over: bool,
+    /// Time spent in runs of scenarios, and not in making them small.
+    in_runs: Duration,
 }
 
 impl Strikes<'_> {
@@ -175,9 +185,9 @@ impl Strikes<'_> {
         let Some(counted) = self.dry_run(scenario)? else { return Ok(()) };
         let before = self.visited;
         let plain = self.time(scenario)?;
-        let started = Instant::now();
+        let in_runs = self.in_runs;
         self.strike_all(scenario, &counted)?;
-        self.visited.time += started.elapsed();
+        self.visited.time += self.in_runs - in_runs;
         let states = self.visited.states() - before.states();
         self.visited.plain_time += plain.mul_f64(states as f64);
         Ok(())
@@ -205,8 +215,8 @@ impl Strikes<'_> {
                 }
                 self.visited.singles += 1;
                 self.strike(scenario, index, &[fault])?;
-                // System calls are counted by their names, which does not say what comes after what.
                 let is_early = (fault.step as usize) < MOST_IO;
+                // System calls are counted by their names, which does not say what comes after what.
                 if pairs && is_early && !fault.kind.ends_the_process() && fault.call.is_none() {
                     self.second(scenario, index, fault)?;
                 }
@@ -249,9 +259,6 @@ impl Strikes<'_> {
 
     /// What each step can be struck at; `None` where it fails as it is, which is reported.
     fn dry_run(&mut self, scenario: &Scenario) -> Result<Option<Vec<Counted>>, Failure> {
-        if !self.goes_on() {
-            return Ok(None);
-        }
         self.campaign.count(true);
         let passes = self.run(scenario.clone());
         let counted = self.campaign.count(false);
@@ -262,27 +269,34 @@ impl Strikes<'_> {
     /// in two ways.
     fn strike(&mut self, scenario: &Scenario, index: usize, faults: &[Fault]) -> Result<(), Failure> {
         let mut struck = struck(&scenario.steps, index, faults).steps;
+        let refill: Vec<Step> = refill(&struck).collect();
         // Who starts again after its end has been restarted.
         if !faults.iter().any(|fault| fault.kind.ends_the_process()) {
+            if self.sut.resets_in_place() {
+                // A restart would give back what the process has kept.
+                self.run(Scenario { steps: [&struck[..], &refill].concat() })?;
+            }
             struck.push(Step::Restart);
         }
-        let refill: Vec<Step> = refill(&struck).collect();
         if let Step::Call(Operation::Allocate { owner, .. }) = &scenario.steps[index]
             && self.sut.contract().has(Method::ReleaseOwner)
         {
             let release = Step::Call(Operation::ReleaseOwner { owner: owner.clone() });
             self.run(Scenario { steps: [&struck[..], &[release], &refill].concat() })?;
-            if !self.goes_on() {
-                return Ok(());
-            }
         }
         self.run(Scenario { steps: [struck, refill].concat() }).map(|_passes| ())
     }
 
     /// Runs a scenario and reports what it breaks; says whether it passes.
     fn run(&mut self, scenario: Scenario) -> Result<bool, Failure> {
+        if !self.goes_on() {
+            return Ok(false);
+        }
         let scenario = Arc::new(scenario);
-        let Some(run) = self.campaign.run(self.sut, &scenario)? else {
+        let started = Instant::now();
+        let run = self.campaign.run(self.sut, &scenario)?;
+        self.in_runs += started.elapsed();
+        let Some(run) = run else {
             self.is_over = true;
             return Ok(false);
         };

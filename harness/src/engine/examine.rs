@@ -5,6 +5,7 @@
 //! second scenario: the same steps on small pools must take as long. A campaign spends only a part
 //! of its time on such second looks.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::blame::without_suspects;
@@ -35,6 +36,10 @@ const TIME_FOR_PAIRS: Duration = Duration::from_secs(2);
 /// Of a system that chooses at random, so many runs in a row must say the same.
 const BLAME_TIMES: u32 = 8;
 
+/// So many runs in a row that each leave more behind are no pool that fills, and no cache.
+const LEAKING_RUNS: u32 = 32;
+/// What is cleaned up in the background may take so long.
+const SETTLING: Duration = Duration::from_millis(500);
 /// So many counts show that something grows.
 const SHOWN_COUNTS: usize = 5;
 
@@ -234,21 +239,26 @@ impl Examiner {
         }
         let mut growth = Growth::since(before);
         let mut seen = vec![before, sut.resources()];
-        let mut kind = growth.note(seen[1]);
-        while kind.is_none() && growth.is_under_way() {
+        growth.note(seen[1]);
+        while growth.is_under_way() && growth.steady(LEAKING_RUNS).is_none() {
             let run = self.uncounted(|runner| runner.run(sut, scenario, &mut Unwatched))?;
             if run.finding.is_some() {
                 return Ok(None);
             }
             let now = sut.resources();
             seen.push(now);
-            kind = growth.note(now);
+            growth.note(now);
         }
-        let Some(kind) = kind else { return Ok(None) };
+        let Some(kind) = growth.steady(LEAKING_RUNS) else { return Ok(None) };
+        let count = |seen: &Resources| seen.count(kind).unwrap_or_default();
+        let grown = seen.last().map_or(0, count).saturating_sub(count(&before));
+        // What is cleaned up in the background is no leak.
+        sleep(SETTLING);
+        if 2 * count(&sut.resources()).saturating_sub(count(&before)) < grown {
+            return Ok(None);
+        }
         let last = &seen[seen.len().saturating_sub(SHOWN_COUNTS)..];
-        let counts: Vec<String> =
-            last.iter().filter_map(|seen| seen.count(kind)).map(|count| count.to_string()).collect();
-        let counts = counts.join(", ");
+        let counts = last.iter().map(|seen| count(seen).to_string()).collect::<Vec<String>>().join(", ");
         let message =
             format!("each run of these steps leaves more {} behind, although all is given back: {counts}", kind.name());
         Ok(Some(Violation::new(Property::Tidy, message)))

@@ -294,6 +294,9 @@ impl Standing {
     }
 }
 
+/// So many refused calls in a row that each leave something behind are no accident.
+const LEAK_STREAK: u32 = 4;
+
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
         self.start()?;
@@ -539,7 +542,8 @@ impl Pass<'_> {
             growth.pass_over(now);
             return Ok(());
         }
-        let Some(kind) = growth.note(now) else { return Ok(()) };
+        growth.note(now);
+        let Some(kind) = growth.steady(LEAK_STREAK) else { return Ok(()) };
         let (name, count) = (kind.name(), now.count(kind).unwrap_or_default());
         let message = format!(
             "`{call}` was refused and left more {name} behind, as did the refused calls before it: {count} now"

@@ -19,8 +19,8 @@ use super::{Failure, process};
 const PATIENCE: Duration = Duration::from_secs(2);
 const NAP: Duration = Duration::from_millis(1);
 
-/// A directory with an empty folder for the system's state and one for its temporary files. Dropping it kills every process that has its path in the
-/// environment it was started with, and removes it. Such processes are found where there is a
+/// A directory with an empty folder for the system's state and one for its temporary files. Dropping it kills every process
+/// that has its path in the environment it was started with, and removes it. Such processes are found where there is a
 /// `/proc`; elsewhere those that left their group live on.
 pub(super) struct Home(TempDir);
 

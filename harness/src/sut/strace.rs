@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,31 @@ use tempfile::TempDir;
 
 use super::Failure;
 use super::process::{self, Process};
-use crate::fault::{Fault, FaultKind, Io, IoStep, SystemCall};
+use super::protocol::excerpt;
+use crate::fault::{Fault, FaultKind, Io, IoStep, Moment, SystemCall};
 
 const PROGRAM: &str = "strace";
 /// How long `strace` may take to take hold of a process, and to let it go.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// `strace` counts the calls of a name with sixteen bits.
+const MOST_COUNTED: u32 = 65_535;
 const NAP: Duration = Duration::from_micros(500);
+
+/// Whether programs can be traced here, found out once.
+static CAN_TRACE: OnceLock<Result<(), String>> = OnceLock::new();
+
+/// Traces a program that does nothing.
+fn can_trace() -> Result<(), String> {
+    let needs = "faults in a program are injected by `strace`";
+    match Command::new(PROGRAM).args(["-qq", "-o", "/dev/null", "--", "true"]).output() {
+        Ok(traced) if traced.status.success() => Ok(()),
+        Ok(traced) => Err(format!(
+            "{needs}, which may not trace programs here: {}",
+            excerpt(String::from_utf8_lossy(&traced.stderr).trim().as_bytes())
+        )),
+        Err(error) => Err(format!("{needs}, which cannot be run ({error}); install it (Debian's package is strace)")),
+    }
+}
 
 /// What is traced, and what goes wrong.
 pub(super) struct Strace {
@@ -44,18 +64,15 @@ pub(super) struct Seen {
     pub(super) steps: Vec<IoStep>,
     /// What struck, in order.
     pub(super) struck: Vec<Fault>,
-    /// Was it killed, or did something fail that is none of the system's own files? Then it owes no answer.
+    /// Was it killed, or has it ended after something failed that is none of the system's own files? Then it owes no answer.
     pub(super) is_excused: bool,
 }
 
 impl Strace {
     /// Nothing is traced yet.
     pub(super) fn new(faults: &[Fault], state: &Path) -> Result<Strace, Failure> {
-        let version = Command::new(PROGRAM).arg("-V").output();
-        if !version.is_ok_and(|version| version.status.success()) {
-            let why = "faults in a program are injected by `strace`, which cannot be run; install it (Debian's package \
-                       is called strace too)";
-            return Err(Failure::Unable(why.to_owned()));
+        if let Err(why) = CAN_TRACE.get_or_init(can_trace) {
+            return Err(Failure::Unable(why.clone()));
         }
         let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
         let folder = made.map_err(|error| Failure::Unable(format!("cannot make a temporary directory: {error}")))?;
@@ -124,8 +141,11 @@ impl Strace {
     }
 }
 
-/// A fault in the words of `strace`; `None` where it is not one of a system call.
+/// A fault in the words of `strace`; `None` where it is not one of a system call, or beyond what `strace` counts.
 fn injection(fault: &Fault) -> Option<String> {
+    if fault.moment == Moment::After || fault.step >= MOST_COUNTED {
+        return None;
+    }
     let effect = match fault.kind {
         FaultKind::Error => "error=EIO",
         FaultKind::Full => "error=ENOSPC",
@@ -146,21 +166,20 @@ fn is_held(process: Pid) -> bool {
     })
 }
 
-/// Reads a trace: a line an event, each after the number of its thread.
+/// Reads a trace: a line an event, each after the number of its thread. What comes after the answer is no part of the call.
 fn read(trace: &str, faults: &[Fault], state: &str) -> Seen {
     let mut seen = Seen::default();
+    let (mut fatal, mut has_failed_elsewhere, mut has_ended) = (None, false, false);
     let mut counts: HashMap<(&str, SystemCall), u32> = HashMap::new();
     // The call that a thread is in, where its line was cut off by another's.
     let mut under_way: HashMap<&str, (SystemCall, u32, bool)> = HashMap::new();
     for line in trace.lines() {
         let Some((thread, event)) = line.split_once(' ') else { continue };
         let event = event.trim_start();
-        if event.starts_with("+++ killed by SIGKILL") {
-            let kill = faults.iter().find(|fault| fault.kind == FaultKind::Kill);
-            if let Some(kill) = kill.filter(|kill| !seen.struck.contains(kill)) {
-                seen.struck.push(*kill);
-                seen.is_excused = true;
-            }
+        if event.starts_with("+++") {
+            has_ended |= !event.starts_with("+++ killed by SIGKILL");
+            // Whoever is killed for another reason, such as being late, is not killed by a fault.
+            seen.struck.extend(fatal.take().filter(|_| event.starts_with("+++ killed by SIGKILL")));
             continue;
         }
         let began = match begun(event) {
@@ -169,6 +188,8 @@ fn read(trace: &str, faults: &[Fault], state: &str) -> Seen {
                 let step = *count;
                 *count += 1;
                 seen.steps.extend(io.map(|io| IoStep { io, step, call: Some(call) }));
+                let is_here = |fault: &&Fault| fault.call == Some(call) && fault.step == step;
+                fatal = fatal.or(faults.iter().find(|fault| is_here(fault) && fault.kind == FaultKind::Kill).copied());
                 let began = (call, step, event.contains(state));
                 under_way.insert(thread, began);
                 Some(began)
@@ -176,10 +197,14 @@ fn read(trace: &str, faults: &[Fault], state: &str) -> Seen {
             None => under_way.get(thread).copied(),
         };
         let (Some((call, step, is_state)), true) = (began, event.ends_with("(INJECTED)")) else { continue };
-        let struck = faults.iter().find(|fault| fault.call == Some(call) && fault.step == step);
-        seen.struck.extend(struck);
-        seen.is_excused |= !is_state;
+        seen.struck.extend(faults.iter().find(|fault| fault.call == Some(call) && fault.step == step));
+        has_failed_elsewhere |= !is_state;
     }
+    if let Some(answer) = seen.steps.iter().rposition(|step| step.io == Io::Answer) {
+        seen.steps.truncate(answer + 1);
+    }
+    let is_killed = seen.struck.iter().any(|fault| fault.kind == FaultKind::Kill);
+    seen.is_excused = is_killed || (has_failed_elsewhere && has_ended);
     seen
 }
 
@@ -214,7 +239,6 @@ fn first_descriptor(call: SystemCall, arguments: &str) -> (Option<&str>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::Moment;
 
     const STATE: &str = "/tmp/s";
 
@@ -261,7 +285,10 @@ mod tests {
         assert!(!seen.is_excused, "it is the system's own file, and it lives");
         let elsewhere = "10 write(3</var/log/a>, \"\"..., 1) = 1\n\
             10 write(3</var/log/a>, \"\"..., 1) = -1 ENOSPC (No space left on device) (INJECTED)\n";
-        assert!(read(elsewhere, &faults, STATE).is_excused);
+        assert!(!read(elsewhere, &faults, STATE).is_excused, "it lives, and owes an answer");
+        assert!(read(&format!("{elsewhere}10 +++ exited with 1 +++\n"), &faults, STATE).is_excused);
+        let late = format!("{elsewhere}10 +++ killed by SIGKILL +++\n");
+        assert!(!read(&late, &faults, STATE).is_excused, "it was late, and ended by the harness");
     }
 
     #[test]
@@ -271,7 +298,11 @@ mod tests {
             "10 rename(\"/tmp/s/a\", \"/tmp/s/b\") = ?\n11 +++ killed by SIGKILL +++\n10 +++ killed by SIGKILL +++\n";
         let seen = read(trace, &[kill], STATE);
         assert_eq!((seen.struck, seen.is_excused), (vec![kill], true));
-        assert_eq!(read("10 +++ killed by SIGKILL +++\n", &[], STATE), Seen::default(), "nobody's kill of ours");
+        assert_eq!(
+            read("10 +++ killed by SIGKILL +++\n", &[kill], STATE),
+            Seen::default(),
+            "it never came to that call"
+        );
     }
 
     #[test]
@@ -280,6 +311,7 @@ mod tests {
         assert_eq!(words(FaultKind::Error).unwrap(), "inject=openat:error=EIO:when=3");
         assert_eq!(words(FaultKind::Kill).unwrap(), "inject=openat:signal=KILL:when=3");
         assert_eq!(words(FaultKind::PowerLoss(1)), None);
+        assert_eq!(injection(&Fault { moment: Moment::After, ..fault(FaultKind::Kill, "openat", 2) }), None);
         assert_eq!(injection(&Fault { call: None, ..fault(FaultKind::Kill, "openat", 2) }), None);
     }
 }
