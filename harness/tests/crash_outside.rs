@@ -89,7 +89,7 @@ fn complete_host_local_leaks_an_address_when_it_is_killed() {
     assert!(broken_properties(&report).contains(&"complete"), "{report:#}");
     let states = &report["crash_states"];
     assert_eq!(states["scenarios"], 1, "each system call is struck, whatever is found: {states}");
-    assert!(states["singles"].as_u64() > states["steps"].as_u64().map(|steps| 3 * steps), "{states}");
+    assert!(states["singles"].as_u64() > states["steps"].as_u64(), "{states}");
 }
 
 /// Who has no `strace` is told so, and what nothing outlives cannot be struck.

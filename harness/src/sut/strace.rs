@@ -131,7 +131,7 @@ impl Strace {
         // A `?` before a name: not every machine has every call.
         let names: Vec<String> = SystemCall::ALL.iter().map(|call| format!("?{}", call.name())).collect();
         let traced = format!("trace={}", names.join(","));
-        let mut arguments: Vec<OsString> = ["-f", "-qq", "-y", "-s", "0", "-o"].map(OsString::from).into();
+        let mut arguments: Vec<OsString> = ["-f", "-q", "-y", "-s", "0", "-o"].map(OsString::from).into();
         arguments.push(self.trace().into());
         arguments.extend(["-e".into(), traced.into()]);
         for injection in self.faults.iter().filter_map(injection) {
