@@ -140,7 +140,7 @@ mod tests {
     fn every_step_splits_into_a_program_and_arguments() {
         for step in steps(true).into_iter().chain(steps(false)) {
             let words = shell_words::split(step.command).unwrap();
-            assert_eq!(words[0], "cargo", "{step:?}");
+            assert!(["cargo", "python3"].contains(&words[0].as_str()), "{step:?}");
             assert!(words.len() > 1, "{step:?}");
         }
     }
