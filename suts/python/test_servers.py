@@ -891,6 +891,7 @@ class FuzzTest(unittest.TestCase):
                         self.check(world.send(line), {"full", "internal", "storage"})
                     while broken.leaks_descriptor.leaked:
                         broken.leaks_descriptor.leaked.pop().close()
+                    world.allocator.__dict__.pop("hoarded", None)
 
 
 class ProcessTest(unittest.TestCase):
