@@ -54,7 +54,8 @@ static BEFORE_MAIN: extern "C" fn() = replace;
 extern "C" fn replace() {
     // SAFETY: a table of functions, none of them there yet, and no data.
     let mut table: ffi::sqlite3_mem_methods = unsafe { std::mem::zeroed() };
-    // SAFETY: no thread uses SQLite before `main`; it writes its table into ours.
+    // SAFETY: no thread uses SQLite before `main`, as SQLite is linked into this program and no other constructor calls it
+    // (a library that is loaded later must not link this crate); it writes its table into ours.
     let got = unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_GETMALLOC, &raw mut table) };
     let (ffi::SQLITE_OK, Some(allocate), Some(reallocate)) = (got, table.xMalloc, table.xRealloc) else { return };
     table.xMalloc = Some(allocate_or_refuse);

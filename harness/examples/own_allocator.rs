@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use poolproof::address::Grant;
 use poolproof::contract::{Contract, Methods};
 use poolproof::engine::Silent;
-use poolproof::engine::check::{Budget, Options, check};
+use poolproof::engine::check::{Budget, Engine, Options, check};
 use poolproof::model::layout::Layout;
 use poolproof::operation::{Answer, Kind, Method, Operation, Refusal, Request, Response, Want, is_name};
 use poolproof::property::Verdict;
@@ -124,6 +124,7 @@ fn main() {
     };
     let mut sut = Adapter { contract, mine: Mine::default() };
     let options = Options {
+        engine: Engine::Check,
         sut: "mine".to_owned(),
         budget: Budget::Runs(20_000),
         seed: 1,

@@ -4,11 +4,12 @@
 //! answer, and shrink what fails:
 //!
 //! ```
-//! use poolproof::engine::{Silent, check::{Budget, Options, check}};
+//! use poolproof::engine::{Silent, check::{Budget, Engine, Options, check}};
 //! use poolproof::property::Verdict;
 //! use poolproof::sut::memory::Memory;
 //!
 //! let options = Options {
+//!     engine: Engine::Check,
 //!     sut: "memory".to_owned(),
 //!     budget: Budget::Runs(2_000),
 //!     seed: 7,

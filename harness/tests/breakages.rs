@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Home, has_python, server, server_words, try_all};
 use poolproof::engine::Silent;
-use poolproof::engine::check::{self, Budget, Options};
+use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::engine::replay;
 use poolproof::generate::Generator;
 use poolproof::property::Verdict;
@@ -106,6 +106,7 @@ fn breakages(kind: &str) -> Vec<Breakage> {
 
 fn campaign(sut: &str, runs: u64, save: &tempfile::TempDir) -> Report {
     let options = Options {
+        engine: Engine::Check,
         sut: sut.to_owned(),
         budget: Budget::Runs(runs),
         seed: SEED,

@@ -2,7 +2,7 @@
 
 use poolproof::contract::Contract;
 use poolproof::engine::Silent;
-use poolproof::engine::check::{Budget, Options};
+use poolproof::engine::check::{Budget, Engine, Options};
 use poolproof::engine::crash::crash;
 use poolproof::fault::{Counted, Fault, FaultKind, Moment};
 use poolproof::operation::{Answer, Kind, Operation, Response};
@@ -23,6 +23,7 @@ fn scenario(steps: &str) -> Scenario {
 fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
     let folder = TempDir::new().unwrap();
     let options = Options {
+        engine: Engine::Crash,
         sut: "simulated".to_owned(),
         budget: Budget::Runs(u64::MAX),
         seed: 1,

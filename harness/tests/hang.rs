@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use poolproof::contract::{Contract, Methods};
-use poolproof::engine::check::{self, Budget, Options};
+use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::engine::replay::{self, Entry};
 use poolproof::engine::{HangReporter, Progress};
 use poolproof::generate::Generator;
@@ -65,6 +65,7 @@ fn hanging_process() {
         let _ = replay::replay(&mut Hangs::new(), "hangs", &entries, &mut ToStdout);
     } else {
         let options = Options {
+            engine: Engine::Check,
             sut: "hangs".to_owned(),
             budget: Budget::Runs(10),
             seed: 1,

@@ -5,7 +5,7 @@
 use poolproof::address::parse_prefix;
 use poolproof::contract::Contract;
 use poolproof::engine::Silent;
-use poolproof::engine::check::{self, Budget, Options};
+use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::generate::Generator;
 use poolproof::operation::{Operation, Response};
 use poolproof::property::{Property, Verdict};
@@ -65,6 +65,7 @@ fn changed(is_random: bool, before: fn(&Operation)) -> Changed {
 fn campaign(mut sut: Changed) -> Report {
     let save = tempfile::tempdir().unwrap();
     let options = Options {
+        engine: Engine::Check,
         sut: "changed".to_owned(),
         budget: Budget::Runs(400),
         seed: 1,

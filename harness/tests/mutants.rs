@@ -7,7 +7,7 @@ use std::process::Command;
 
 use poolproof::contract::Clock;
 use poolproof::engine::Silent;
-use poolproof::engine::check::{Budget, Options};
+use poolproof::engine::check::{Budget, Engine, Options};
 use poolproof::engine::exhaust::exhaust;
 use poolproof::engine::run::{Runner, Unwatched};
 use poolproof::property::{Property, Verdict};
@@ -104,6 +104,7 @@ fn each_call_of_a_step_is_judged_by_its_own_faults() {
 fn exhausted(id: &str, bug: Bug, depth: usize) -> Report {
     let folder = tempfile::tempdir().unwrap();
     let options = Options {
+        engine: Engine::Check,
         sut: format!("mutant:{id}"),
         budget: Budget::Runs(u64::MAX),
         seed: 0,

@@ -2,7 +2,7 @@
 #![cfg(feature = "reference")]
 
 use poolproof::engine::Silent;
-use poolproof::engine::check::{Budget, Options, check};
+use poolproof::engine::check::{Budget, Engine, Options, check};
 use poolproof::property::Verdict;
 use poolproof::sut::Sut;
 use poolproof::sut::memory::Memory;
@@ -12,6 +12,7 @@ use poolproof::sut::sqlite::Sqlite;
 fn passes(mut sut: impl Sut, name: &str, runs: u64) {
     let save = tempfile::tempdir().unwrap();
     let options = Options {
+        engine: Engine::Check,
         sut: name.to_owned(),
         budget: Budget::Runs(runs),
         seed: 1,

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use super::arguments::{Check, Common, Crash, Exhaust, Replay};
 use super::progress::Bar;
 use super::{hang_reporter, probe, publish, start};
-use poolproof::engine::check::{self, Budget, Options};
+use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::engine::examine::unchecked;
 use poolproof::engine::replay;
 use poolproof::engine::{crash, exhaust};
@@ -24,6 +24,7 @@ pub(super) fn check(arguments: &Check) -> Result<Verdict> {
         None => Budget::Time(arguments.time.unwrap_or(DEFAULT_TIME)),
     };
     let options = Options {
+        engine: Engine::Check,
         sut: common.sut.clone(),
         budget,
         seed: arguments.seed.unwrap_or_else(fresh_seed),
@@ -51,6 +52,7 @@ pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
     let depth = usize::try_from(arguments.depth)?;
     // What is not drawn needs neither a seed nor a length.
     let options = Options {
+        engine: Engine::Exhaust,
         sut: common.sut.clone(),
         budget: Budget::Runs(u64::MAX),
         seed: 0,
@@ -87,6 +89,7 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
         (None, None, None) => Budget::Runs(u64::MAX),
     };
     let options = Options {
+        engine: Engine::Crash,
         sut: common.sut.clone(),
         budget,
         seed: arguments.seed.unwrap_or_else(fresh_seed),

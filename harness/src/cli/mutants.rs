@@ -1,8 +1,8 @@
 //! The command `mutants`: puts every mutant under the engine that should catch it, with several seeds, and prints who caught
 //! what.
 //!
-//! Each trial is a process of its own, `poolproof check --sut mutant:ID`, or `crash`: a mutant that hangs, aborts or eats memory takes
-//! nothing else with it, and what the table says can be seen again with that command.
+//! Each trial is a process of its own, `poolproof check --sut mutant:ID` or `crash`: a mutant that hangs, aborts or eats
+//! memory takes nothing else with it, and what the table says can be seen again with that command.
 
 use std::fs::File;
 use std::io::{Read, Seek};

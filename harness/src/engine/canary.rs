@@ -3,7 +3,8 @@
 //! A target that finds nothing may be one that cannot find anything. With `POOLPROOF_CANARY` set in its environment,
 //! every [`Target`](super::fuzz::Target) says of each release that it was done, without doing it; one that
 //! [strikes](super::fuzz::Target::striking) has a system that forgets what it acknowledged, but only when the power goes. A
-//! fuzzer that does not find that within seconds would find nothing at all. `cargo xtask fuzz` does so with each target before the search.
+//! fuzzer that does not find that within seconds would find nothing at all. `cargo xtask fuzz` does so with each target
+//! before the search.
 
 use std::env;
 use std::path::Path;

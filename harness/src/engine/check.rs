@@ -32,9 +32,22 @@ pub enum Budget {
     Executions(u64),
 }
 
+/// What runs a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// [`check()`].
+    Check,
+    /// [`exhaust`](super::exhaust::exhaust()).
+    Exhaust,
+    /// [`crash`](super::crash::crash()).
+    Crash,
+}
+
 /// What a campaign is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// What runs it; for the report.
+    pub engine: Engine,
     /// The system's name on the command line; for the report.
     pub sut: String,
     /// How long.

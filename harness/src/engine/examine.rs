@@ -5,7 +5,6 @@
 //! second scenario: the same steps on small pools must take as long. A campaign spends only a part
 //! of its time on such second looks.
 
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::blame::without_suspects;
@@ -17,7 +16,7 @@ use crate::contract::Clock;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
 use crate::shrink::with_small_pools;
-use crate::sut::{Failure, Growth, Resources, Sut};
+use crate::sut::{Failure, Resources, Sut};
 
 /// A call that takes less than this needs no second look; the second is for systems whose calls take
 /// a microsecond.
@@ -35,13 +34,6 @@ const TIME_FOR_PAIRS: Duration = Duration::from_secs(2);
 
 /// Of a system that chooses at random, so many runs in a row must say the same.
 const BLAME_TIMES: u32 = 8;
-
-/// So many runs in a row that each leave more behind are no pool that fills, and no cache.
-const LEAKING_RUNS: u32 = 32;
-/// What is cleaned up in the background may take so long.
-const SETTLING: Duration = Duration::from_millis(500);
-/// So many counts show that something grows.
-const SHOWN_COUNTS: usize = 5;
 
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
@@ -227,43 +219,6 @@ impl Examiner {
         ))
     }
 
-    /// Does each run of the scenario leave more behind than the one before, although each ends in the empty state?
-    fn untidy(
-        &mut self,
-        sut: &mut dyn Sut,
-        scenario: &Scenario,
-        before: Resources,
-    ) -> Result<Option<Violation>, Failure> {
-        if !sut.resets_in_place() {
-            return Ok(None);
-        }
-        let mut growth = Growth::since(before);
-        let mut seen = vec![before, sut.resources()];
-        growth.note(seen[1]);
-        while growth.is_under_way() && growth.steady(LEAKING_RUNS).is_none() {
-            let run = self.uncounted(|runner| runner.run(sut, scenario, &mut Unwatched))?;
-            if run.finding.is_some() {
-                return Ok(None);
-            }
-            let now = sut.resources();
-            seen.push(now);
-            growth.note(now);
-        }
-        let Some(kind) = growth.steady(LEAKING_RUNS) else { return Ok(None) };
-        let count = |seen: &Resources| seen.count(kind).unwrap_or_default();
-        let grown = seen.last().map_or(0, count).saturating_sub(count(&before));
-        // What is cleaned up in the background is no leak.
-        sleep(SETTLING);
-        if 2 * count(&sut.resources()).saturating_sub(count(&before)) < grown {
-            return Ok(None);
-        }
-        let last = &seen[seen.len().saturating_sub(SHOWN_COUNTS)..];
-        let counts = last.iter().map(|seen| count(seen).to_string()).collect::<Vec<String>>().join(", ");
-        let message =
-            format!("each run of these steps leaves more {} behind, although all is given back: {counts}", kind.name());
-        Ok(Some(Violation::new(Property::Tidy, message)))
-    }
-
     /// Do the same steps take much longer on large pools than on small ones?
     fn unbounded(&mut self, sut: &mut dyn Sut, scenario: &Scenario, run: &Run) -> Result<Option<Violation>, Failure> {
         // What must be clearer takes fewer pairs to see; what comes of it is looked at again in the usual way.
@@ -285,7 +240,7 @@ impl Examiner {
     }
 
     /// A second look: what it exercises was exercised before, and its steps of I/O are not those of the scenario.
-    fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
+    pub(super) fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
         let (coverage, counted) = (self.runner.model.coverage.clone(), self.runner.counted.take());
         let seen = look(&mut self.runner);
         (self.runner.model.coverage, self.runner.counted) = (coverage, counted);

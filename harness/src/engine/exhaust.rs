@@ -217,12 +217,13 @@ mod tests {
     #[test]
     fn what_is_visited_once_misses_nothing() {
         use super::super::Silent;
-        use super::super::check::Budget;
+        use super::super::check::{Budget, Engine};
         use super::super::run::{Runner, Unwatched};
         use crate::property::Verdict;
 
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
+            engine: Engine::Exhaust,
             sut: String::new(),
             budget: Budget::Runs(u64::MAX),
             seed: 0,

@@ -22,6 +22,7 @@ pub mod replay;
 pub mod run;
 pub mod session;
 mod stopwatch;
+mod tidy;
 mod trace;
 pub mod watchdog;
 

@@ -271,7 +271,7 @@ pub(super) struct Standing {
     pub(super) at: usize,
     run: Run,
     /// What refused calls in a row leave behind.
-    growth: Option<Growth>,
+    pub(super) growth: Option<Growth>,
     /// What goes wrong within the next step.
     pub(super) faults: Vec<Fault>,
     /// Are faults about to strike?
@@ -293,9 +293,6 @@ impl Standing {
         }
     }
 }
-
-/// So many refused calls in a row that each leave something behind are no accident.
-const LEAK_STREAK: u32 = 4;
 
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
@@ -524,31 +521,6 @@ impl Pass<'_> {
             let place = pool.layout.count_below(grant.span().first);
             self.standing.run.choices.note(*grant, place, free, held.saturated());
         }
-    }
-
-    /// Refused calls must leave nothing behind. Accepted ones may, and what they do is passed over.
-    fn watch_resources(&mut self, call: &Operation, is_refused: bool) -> Result<(), Stop> {
-        let growth = &mut self.standing.growth;
-        if !is_refused && !growth.as_ref().is_some_and(Growth::is_under_way) {
-            *growth = None;
-            return Ok(());
-        }
-        let now = self.sut.resources();
-        let Some(growth) = growth else {
-            *growth = Some(Growth::since(now));
-            return Ok(());
-        };
-        if !is_refused {
-            growth.pass_over(now);
-            return Ok(());
-        }
-        growth.note(now);
-        let Some(kind) = growth.steady(LEAK_STREAK) else { return Ok(()) };
-        let (name, count) = (kind.name(), now.count(kind).unwrap_or_default());
-        let message = format!(
-            "`{call}` was refused and left more {name} behind, as did the refused calls before it: {count} now"
-        );
-        Err(Violation::new(Property::Tidy, message).into())
     }
 
     fn advance_to(&mut self, lease: GrantRef, offset_ms: i64) -> Result<(), Stop> {

@@ -55,7 +55,11 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         }
     }
     if report.skipped > 0 {
-        writeln!(out, "{} steps were skipped: not in the contract, or with nothing to refer to", report.skipped)?;
+        writeln!(
+            out,
+            "{} steps were skipped: not in the contract, faults that cannot be injected here, or nothing to refer to",
+            report.skipped
+        )?;
     }
     write_coverage(out, report)?;
     for (property, why) in &report.unchecked {

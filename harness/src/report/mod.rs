@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::contract::Contract;
-use crate::engine::check::Options;
+use crate::engine::check::{Engine, Options};
 use crate::engine::crash::Visited;
 use crate::engine::examine::unchecked;
 use crate::engine::exhaust::Covered;
@@ -190,10 +190,21 @@ impl Reported {
     }
 
     /// The same where only the campaign that found it shows it: with the same seed it comes to the same scenario.
-    pub fn shown_by_campaign(self, &Options { seed, max_steps, tours, .. }: &Options) -> Reported {
+    pub fn shown_by_campaign(self, &Options { engine, seed, max_steps, tours, .. }: &Options) -> Reported {
         let (runs, sut) = (self.executions, shell_word(&self.sut));
         let tour = if tours { "" } else { " --no-tour" };
-        let reproduce = format!("poolproof check --sut {sut} --seed {seed} --steps {max_steps}{tour} --runs {runs}");
+        let reproduce = match engine {
+            Engine::Check => {
+                format!("poolproof check --sut {sut} --seed {seed} --steps {max_steps}{tour} --runs {runs}")
+            }
+            Engine::Exhaust => format!("poolproof exhaust --sut {sut} --depth {max_steps}"),
+            // Given files are looked at in the same order, whatever the seed.
+            Engine::Crash => {
+                format!(
+                    "poolproof crash [FILES] --sut {sut} --seed {seed} --steps {max_steps}{tour} --executions {runs}"
+                )
+            }
+        };
         Reported { reproduce, ..self }
     }
 
