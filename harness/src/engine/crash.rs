@@ -50,8 +50,8 @@ const MOST_STEPS_FOR_MEMORY: usize = 12;
 /// One allocation of so many is refused with all that come after it. Most of what that leads to, the first of them leads to.
 const MEMORY_PERIOD: u32 = 8;
 
-/// A call takes less than so many steps of I/O, and makes less than so many allocations. Of a step of many calls, which do
-/// the same again and again, only the first so many are struck twice, or refused.
+/// A step of many calls does the same again and again: only so many of its first steps of I/O are struck twice, the second
+/// time at one of the next so many, and so many of its first allocations are refused.
 const MOST_IO: usize = 64;
 const MOST_ALLOCATIONS: u32 = 1024;
 
@@ -207,6 +207,9 @@ impl Strikes<'_> {
     fn strike_all(&mut self, scenario: &Scenario, counted: &[Counted]) -> Result<(), Failure> {
         let pairs = scenario.steps.len() <= MOST_STEPS_FOR_PAIRS;
         for (index, Counted { steps: io, allocations }) in counted.iter().enumerate() {
+            let has_many = has_many_calls(&scenario.steps[index]);
+            let (most_io, most_allocations) =
+                if has_many { (MOST_IO, MOST_ALLOCATIONS) } else { (usize::MAX, u32::MAX) };
             self.visited.steps += io.len() as u64;
             self.visited.equal += equal(io);
             for fault in faults_at(io) {
@@ -215,14 +218,14 @@ impl Strikes<'_> {
                 }
                 self.visited.singles += 1;
                 self.strike(scenario, index, &[fault])?;
-                let is_early = (fault.step as usize) < MOST_IO;
+                let is_early = (fault.step as usize) < most_io;
                 // System calls are counted by their names, which does not say what comes after what.
                 if pairs && is_early && !fault.kind.ends_the_process() && fault.call.is_none() {
-                    self.second(scenario, index, fault)?;
+                    self.second(scenario, index, fault, most_io)?;
                 }
             }
             if scenario.steps.len() <= MOST_STEPS_FOR_MEMORY {
-                self.refuse_memory(scenario, index, *allocations)?;
+                self.refuse_memory(scenario, index, (*allocations).min(most_allocations))?;
             }
         }
         self.visited.scenarios += 1;
@@ -231,7 +234,7 @@ impl Strikes<'_> {
 
     /// Refuses each of so many allocations of a step.
     fn refuse_memory(&mut self, scenario: &Scenario, index: usize, allocations: u32) -> Result<(), Failure> {
-        for fault in refusals(allocations.min(MOST_ALLOCATIONS)) {
+        for fault in refusals(allocations) {
             if !self.goes_on() {
                 return Ok(());
             }
@@ -241,12 +244,12 @@ impl Strikes<'_> {
         Ok(())
     }
 
-    /// Strikes once more, after a first fault in the same step.
-    fn second(&mut self, scenario: &Scenario, index: usize, first: Fault) -> Result<(), Failure> {
+    /// Strikes once more, after a first fault in the same step, at each of so many steps of I/O.
+    fn second(&mut self, scenario: &Scenario, index: usize, first: Fault, most: usize) -> Result<(), Failure> {
         let Some(counted) = self.dry_run(&struck(&scenario.steps, index, &[first]))? else { return Ok(()) };
         // The fault is a step of its own.
         let io = counted.get(index + 1).into_iter().flat_map(|counted| &counted.steps).copied();
-        let later: Vec<IoStep> = io.filter(|step| step.step > first.step).take(MOST_IO).collect();
+        let later: Vec<IoStep> = io.filter(|step| step.step > first.step).take(most).collect();
         for second in faults_at(&later) {
             if !self.goes_on() {
                 return Ok(());
@@ -328,6 +331,11 @@ fn shortest(contract: &Contract) -> Scenario {
     let requests = smallvec![Request { pool: pool.clone(), want: Want::Any }];
     let create = Operation::CreatePool { pool, prefix: text(prefix), shape };
     Scenario { steps: vec![Step::Call(create), Step::Call(Operation::Allocate { owner, requests, ttl_ms: None })] }
+}
+
+/// Is a step as many calls as it says?
+fn has_many_calls(step: &Step) -> bool {
+    matches!(step, Step::Fill { .. } | Step::Drain { .. })
 }
 
 /// What shows whether anything was lost or leaked after these steps: a restart, and every pool drained and filled.

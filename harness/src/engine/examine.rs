@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::blame::without_suspects;
 use super::chance::{CHANCE_BITS, Choices};
+use super::heap;
 use super::minimise::kinship;
 use super::run::{Finding, Run, Runner, Unwatched};
 use super::watchdog::OnHang;
@@ -37,6 +38,9 @@ const BLAME_TIMES: u32 = 8;
 
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
+
+/// A campaign looks after the memory of one scenario in so many.
+const MEMORY_PERIOD: u64 = 64;
 
 /// A campaign may spend one part in so many of its time on looking at long calls, and this much to
 /// begin with.
@@ -68,7 +72,7 @@ pub fn unchecked(sut: &dyn Sut, property: Property) -> Option<&'static str> {
     let contract = sut.contract();
     let (is_checked, why) = match property {
         Property::Linearizable => (false, "no engine checks it yet"),
-        Property::Tidy => (sut.resources() != Resources::UNKNOWN, "what this system has hold of cannot be counted"),
+        Property::Tidy => (is_countable(sut), "what this system has hold of cannot be counted"),
         Property::Unpredictable => (contract.unpredictable, "its contract does not promise random choice"),
         Property::Durable => (contract.durable, "its contract does not promise durability"),
         Property::Expiring => (contract.clock != Clock::None, "it has no leases"),
@@ -83,6 +87,8 @@ pub struct Examiner {
     pub runner: Runner,
     /// How many more comparisons of two instances.
     comparisons: u32,
+    /// How many scenarios come before the memory of one is looked after.
+    until_memory: u64,
     /// What takes less than this is no long call.
     long_call: Duration,
     /// So many times as clear as usual must be what is measured or left to chance.
@@ -118,6 +124,7 @@ impl Examiner {
         Examiner {
             runner: Runner::new(sut),
             comparisons: u32::MAX,
+            until_memory: 0,
             long_call: if sut.is_fast() { LONG_FAST_CALL } else { LONG_CALL },
             margin: 1,
             is_sparing: false,
@@ -157,6 +164,9 @@ impl Examiner {
             let mut violation = self.predictable(sut, scenario, &run.choices)?;
             if violation.is_none() {
                 violation = self.untidy(sut, scenario, run.at_start)?;
+            }
+            if violation.is_none() && self.is_memory_due(sut) {
+                violation = self.hoards(sut, scenario)?;
             }
             if violation.is_none() {
                 violation = self.unbounded(sut, scenario, &run)?;
@@ -239,6 +249,20 @@ impl Examiner {
         !self.is_sparing || self.spent < FIRST_SHARE + self.started.elapsed() / TIME_SHARE
     }
 
+    /// Is it time to look after the memory of a system in this process?
+    fn is_memory_due(&mut self, sut: &dyn Sut) -> bool {
+        if !keeps_memory_here(sut) {
+            return false;
+        }
+        let is_due = self.until_memory == 0;
+        self.until_memory = match (self.is_sparing, is_due) {
+            (false, _) => 0,
+            (true, true) => MEMORY_PERIOD - 1,
+            (true, false) => self.until_memory - 1,
+        };
+        is_due
+    }
+
     /// A second look: what it exercises was exercised before, and its steps of I/O are not those of the scenario.
     pub(super) fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
         let (coverage, counted) = (self.runner.model.coverage.clone(), self.runner.counted.take());
@@ -246,6 +270,17 @@ impl Examiner {
         (self.runner.model.coverage, self.runner.counted) = (coverage, counted);
         seen
     }
+}
+
+/// Can anything that it has hold of be counted?
+fn is_countable(sut: &dyn Sut) -> bool {
+    sut.resources() != Resources::UNKNOWN || keeps_memory_here(sut)
+}
+
+/// Is its memory this process's, and counted?
+fn keeps_memory_here(sut: &dyn Sut) -> bool {
+    // Whoever can end a call that takes too long talks to another process.
+    heap::IS_COUNTED && !sut.ends_late_calls()
 }
 
 /// What two fresh instances choose, where there can be such.

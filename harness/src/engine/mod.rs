@@ -16,6 +16,7 @@ pub mod examine;
 pub mod exhaust;
 mod faults;
 pub mod fuzz;
+mod heap;
 pub mod minimise;
 mod panics;
 pub mod replay;

@@ -208,6 +208,26 @@ impl Runner {
     ///
     /// Who cannot say all steps before the first is answered takes a [`Session`](super::session::Session).
     pub fn run(&mut self, sut: &mut dyn Sut, scenario: &Scenario, watch: &mut dyn Watch) -> Result<Run, Failure> {
+        self.pass(sut, scenario, watch, |pass, scenario| pass.whole(scenario))
+    }
+
+    /// The same, but the system is left in the state that the scenario leads to: nothing is looked at afterwards.
+    pub(super) fn play(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+        watch: &mut dyn Watch,
+    ) -> Result<Run, Failure> {
+        self.pass(sut, scenario, watch, |pass, scenario| pass.steps(scenario))
+    }
+
+    fn pass(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+        watch: &mut dyn Watch,
+        work: fn(&mut Pass<'_>, &Scenario) -> Result<(), Stop>,
+    ) -> Result<Run, Failure> {
         self.runs += 1;
         if let Some(watchdog) = &self.watchdog {
             let shared = self.shared.take().filter(|shared| std::ptr::eq(&raw const **shared, scenario));
@@ -217,7 +237,7 @@ impl Runner {
         self.traces.reserve(scenario.steps.len());
         let mut standing = Standing::start();
         let mut pass = Pass { runner: self, sut, watch, standing: &mut standing };
-        let finding = match pass.whole(scenario) {
+        let finding = match work(&mut pass, scenario) {
             Ok(()) => None,
             Err(Stop::Failed(failure)) => return Err(failure),
             Err(Stop::Found(violation)) => Some(Finding { step: pass.standing.at, violation }),
@@ -296,11 +316,13 @@ impl Standing {
 
 impl Pass<'_> {
     fn whole(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        self.start()?;
-        for step in &scenario.steps {
-            self.next(step)?;
-        }
+        self.steps(scenario)?;
         self.end(scenario)
+    }
+
+    fn steps(&mut self, scenario: &Scenario) -> Result<(), Stop> {
+        self.start()?;
+        scenario.steps.iter().try_for_each(|step| self.next(step))
     }
 
     pub(super) fn start(&mut self) -> Result<(), Stop> {

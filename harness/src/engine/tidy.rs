@@ -2,12 +2,16 @@
 //!
 //! Where a reset leaves what a process has hold of, scenarios are looked at as a whole: each ends in the empty state, so what
 //! is there then that was not there before is left over. Elsewhere refused calls are looked at one by one.
+//!
+//! The memory of a system in this process is counted to the byte: over runs of a scenario, and over one refused call again
+//! and again.
 
 use std::thread::sleep;
 use std::time::Duration;
 
 use super::examine::Examiner;
-use super::run::{Pass, Stop, Unwatched};
+use super::heap;
+use super::run::{Judged, Pass, Stop, Unwatched, Watch, guarded};
 use crate::operation::Operation;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
@@ -17,6 +21,11 @@ use crate::sut::{Failure, Growth, Resources, Sut};
 const LEAK_STREAK: u32 = 4;
 /// So many runs in a row that each leave more behind are no pool that fills, and no cache.
 const LEAKING_RUNS: u32 = 32;
+/// A refused call is made again so many times, then so many more. A list that doubles its room whenever it is full does so
+/// once in each of them; what keeps only the last few entries has all of them before the end.
+const REFUSALS: [u32; 5] = [8, 16, 32, 64, 128];
+/// What is counted to the byte grows in so many runs in a row.
+const HOARDING_RUNS: u32 = 256;
 /// What is cleaned up in the background may take so long.
 const SETTLING: Duration = Duration::from_millis(500);
 /// So many counts show that something grows.
@@ -85,5 +94,69 @@ impl Examiner {
         let message =
             format!("each run of these steps leaves more {} behind, although all is given back: {counts}", kind.name());
         Ok(Some(Violation::new(Property::Tidy, message)))
+    }
+
+    /// Does a system in this process keep more memory with each run of the scenario, or with each refusal of the same call?
+    pub(super) fn hoards(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Violation>, Failure> {
+        match self.hoards_when_refusing(sut, scenario)? {
+            None => self.hoards_when_run(sut, scenario),
+            found => Ok(found),
+        }
+    }
+
+    /// Makes the last call that the scenario has refused again and again, with nobody between it and the system.
+    fn hoards_when_refusing(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Violation>, Failure> {
+        // A fresh instance, where there can be one, has kept little yet: a list of its own is soon full again.
+        let _ = sut.forget();
+        let mut last = LastRefused::default();
+        let played = self.uncounted(|runner| runner.play(sut, scenario, &mut last))?;
+        let (None, Some(call)) = (played.finding, last.0) else { return Ok(None) };
+        let mut grown = 0;
+        for times in REFUSALS {
+            let (is_refused, growth) = heap::growth_in(|| {
+                (0..times).all(|_| matches!(guarded(&self.runner.watchdog, || sut.call(&call)), Ok(Ok(Err(_)))))
+            });
+            // In the state that the scenario ends in it may be accepted.
+            if !is_refused || growth <= 0 {
+                return Ok(None);
+            }
+            grown = growth;
+        }
+        let times = REFUSALS[REFUSALS.len() - 1];
+        let message =
+            format!("`{call}` is refused again and again, and keeps memory: the last {times} times {grown} bytes");
+        Ok(Some(Violation::new(Property::Tidy, message)))
+    }
+
+    /// Runs the scenario again and again. After the first time nothing is new to the harness itself.
+    fn hoards_when_run(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Violation>, Failure> {
+        let mut grown = 0;
+        for number in 0..=HOARDING_RUNS {
+            let passes = || {
+                let run = self.uncounted(|runner| runner.play(sut, scenario, &mut Unwatched))?;
+                Ok(run.finding.is_none())
+            };
+            let (passes, growth) = heap::growth_in(passes);
+            let is_first = number == 0;
+            if !passes? || (growth <= 0 && !is_first) {
+                return Ok(None);
+            }
+            grown = growth;
+        }
+        let message =
+            format!("each run of these steps keeps memory, although all is given back: the last {grown} bytes");
+        Ok(Some(Violation::new(Property::Tidy, message)))
+    }
+}
+
+/// The last call that was refused, as it was sent.
+#[derive(Default)]
+struct LastRefused(Option<Operation>);
+
+impl Watch for LastRefused {
+    fn answered(&mut self, call: &Judged<'_>) {
+        if call.response.is_err() {
+            self.0 = Some(call.operation.clone());
+        }
     }
 }
