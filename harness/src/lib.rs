@@ -32,6 +32,7 @@
 //! | [`scenario`] | scenarios and their text |
 //! | [`model`] | judges answers against the contract |
 //! | [`generate`], [`shrink`] | scenarios in; smaller scenarios out |
+//! | [`history`] | judges recorded histories of concurrent callers |
 //! | [`sut`] | the trait of a system under test, one file an adapter |
 //! | [`engine`] | what runs scenarios, one file an engine |
 //! | [`report`] | what a campaign came to, and its forms |
@@ -40,13 +41,15 @@
 //! # Features
 //!
 //! `reference`, `process` and `cli` are on by default; without them the core needs no allocator, no
-//! processes and no command line. `proptest` and `arbitrary` make scenarios a `Strategy` and
+//! processes and no command line. So is `heap`, which comes with `cli`: it counts the memory that an allocator in this
+//! process keeps, and is the global allocator for that; who has another one leaves it out. `proptest` and `arbitrary` make scenarios a `Strategy` and
 //! `Arbitrary`.
 
 pub use poolproof_core::{address, contract, fault, operation, property};
 
 pub mod engine;
 pub mod generate;
+pub mod history;
 pub mod interrupt;
 pub mod model;
 pub mod report;

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Shrink(Shrink),
     /// Print each step with what the system answered and what the model allowed
     Explain(Explain),
+    /// Judge a recorded history of concurrent callers: is there an order that explains it?
+    History(History),
     /// Put faulty allocators under test: each must be caught
     #[cfg(feature = "mutants")]
     Mutants(Mutants),
@@ -110,6 +112,18 @@ pub(crate) struct Exhaust {
     pub(crate) depth: u64,
     #[command(flatten)]
     pub(crate) finds: Finds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// JSON lines, one event a line (README.md, "Histories"); - is standard input
+    pub(crate) file: PathBuf,
+    /// What is left to search through may take so long: 30s, 5m, 1h
+    #[arg(long, value_parser = time, default_value = "20s", allow_hyphen_values = true)]
+    pub(crate) time: Duration,
+    /// Form of the report; json is one object as the last line of stdout
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub(crate) format: Format,
 }
 
 /// `sqlite` is put on a simulated disk: it is `simulated` here.

@@ -5,6 +5,7 @@
 mod arguments;
 mod campaign;
 mod catalogue;
+mod history;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod progress;
@@ -56,6 +57,7 @@ fn run(arguments: Arguments) -> Result<Verdict> {
         Command::Replay(replay) => campaign::replay(&replay),
         Command::Shrink(shrink) => single::shrink(&shrink),
         Command::Explain(explain) => single::explain(&explain),
+        Command::History(history) => history::judge(&history),
         #[cfg(feature = "mutants")]
         Command::Mutants(mutants) => mutants::run(&mutants),
         Command::Suts(list) => catalogue::suts(list.format),

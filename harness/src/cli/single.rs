@@ -14,9 +14,8 @@ use poolproof::engine::minimise::{Minimal, Minimiser, Patience};
 use poolproof::engine::replay::read_one;
 use poolproof::engine::run::{Judged, Runner, Watch};
 use poolproof::engine::watchdog::OnHang;
-use poolproof::operation::{Answer, Response};
 use poolproof::property::Verdict;
-use poolproof::report::human::printable;
+use poolproof::report::human::{answered, printable};
 use poolproof::report::{Report, Reported};
 use poolproof::scenario::Scenario;
 use poolproof::sut::Failure;
@@ -162,36 +161,12 @@ impl Watch for Lines<'_> {
         if !as_written {
             self.line("sent", &sent);
         }
-        self.line("answered", &shown(call.response));
+        self.line("answered", &answered(call.response));
         self.line("allowed", call.allowed);
     }
 
     fn noted(&mut self, step: usize, what: &str) {
         self.head(step);
         self.line("", what);
-    }
-}
-
-fn shown(response: &Response) -> String {
-    match response {
-        Err(refusal) => format!("refused as `{}`: {}", refusal.kind, refusal.message.escape_debug()),
-        Ok(Answer::Done) => "done".to_owned(),
-        Ok(Answer::Granted { grants, expires_ms }) => {
-            let grants: Vec<String> = grants.iter().map(ToString::to_string).collect();
-            let until = expires_ms.map_or(String::new(), |until| format!(" until {until}"));
-            format!("granted {}{until}", grants.join(" + "))
-        }
-        Ok(Answer::Released(released)) => {
-            let released: Vec<String> = released.iter().map(|(pool, grant)| format!("{pool} {grant}")).collect();
-            format!("released [{}]", released.join(", "))
-        }
-        Ok(Answer::Renewed { expires_ms }) => format!("renewed until {expires_ms}"),
-        Ok(Answer::Listed(lines)) => {
-            let lines: Vec<String> =
-                lines.iter().map(|line| format!("{} {} {:?}", line.pool, line.address, line.owner)).collect();
-            format!("listed [{}]", lines.join(", "))
-        }
-        Ok(Answer::Usage { allocatable, allocated }) => format!("{allocated} of {allocatable} held"),
-        Ok(Answer::Now { now_ms }) => format!("it is {now_ms}"),
     }
 }

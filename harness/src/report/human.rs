@@ -6,7 +6,7 @@ use super::{Report, Reported};
 use crate::engine::crash::Visited;
 use crate::engine::exhaust::Covered;
 use crate::model::coverage::AddressClass;
-use crate::operation::Method;
+use crate::operation::{Answer, Method, Response};
 
 /// Lines of a system's own output that are shown with a violation.
 const DIAGNOSTIC_LINES: usize = 12;
@@ -127,6 +127,31 @@ fn write_coverage(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out, "  {:<14} clean {}, crash {}", "restarts", coverage.restarts, coverage.crashes)?;
     }
     Ok(())
+}
+
+/// An answer, in words.
+pub fn answered(response: &Response) -> String {
+    match response {
+        Err(refusal) => format!("refused as `{}`: {}", refusal.kind, refusal.message.escape_debug()),
+        Ok(Answer::Done) => "done".to_owned(),
+        Ok(Answer::Granted { grants, expires_ms }) => {
+            let grants: Vec<String> = grants.iter().map(ToString::to_string).collect();
+            let until = expires_ms.map_or(String::new(), |until| format!(" until {until}"));
+            format!("granted {}{until}", grants.join(" + "))
+        }
+        Ok(Answer::Released(released)) => {
+            let released: Vec<String> = released.iter().map(|(pool, grant)| format!("{pool} {grant}")).collect();
+            format!("released [{}]", released.join(", "))
+        }
+        Ok(Answer::Renewed { expires_ms }) => format!("renewed until {expires_ms}"),
+        Ok(Answer::Listed(lines)) => {
+            let lines: Vec<String> =
+                lines.iter().map(|line| format!("{} {} {:?}", line.pool, line.address, line.owner)).collect();
+            format!("listed [{}]", lines.join(", "))
+        }
+        Ok(Answer::Usage { allocatable, allocated }) => format!("{allocated} of {allocatable} held"),
+        Ok(Answer::Now { now_ms }) => format!("it is {now_ms}"),
+    }
 }
 
 /// A text from outside, which must not steer the terminal.

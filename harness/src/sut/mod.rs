@@ -9,6 +9,7 @@ use std::time::Duration;
 pub use poolproof_core::sut::reference;
 pub use poolproof_core::sut::{Failure, Growth, Resource, Resources, Sut};
 
+pub mod call;
 #[cfg(feature = "process")]
 pub mod cni;
 #[cfg(feature = "process")]
@@ -21,7 +22,6 @@ pub mod orphans;
 pub mod process;
 #[cfg(feature = "process")]
 mod procfs;
-#[cfg(feature = "process")]
 pub mod protocol;
 #[cfg(feature = "reference")]
 pub mod simulated;
@@ -32,7 +32,6 @@ pub mod sqlite;
 pub mod stdio;
 #[cfg(feature = "process")]
 mod strace;
-#[cfg(feature = "process")]
 mod surrogates;
 
 /// How often a `busy` call is tried again, and how long to wait in between.

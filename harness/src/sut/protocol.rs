@@ -141,6 +141,12 @@ pub fn decode(id: u64, operation: &Operation, line: &[u8]) -> Result<Response, V
     }
 }
 
+/// The answer in a result that a line holds.
+pub fn decode_result(operation: &Operation, result: &Value, line: &[u8]) -> Result<Answer, Violation> {
+    let answer = Envelope { method: operation.method().name(), line, other_ids: Vec::new() };
+    if result.is_object() { answer.result(operation, result) } else { Err(answer.wrong("`result` is no object")) }
+}
+
 /// What an answer to a raw line may have as its `id`: nothing, or what the line itself has there.
 fn ids_of_raw(id: u64, line: &[u8]) -> Vec<Value> {
     let sent: Value = serde_json::from_slice(&numbered(line, id)).unwrap_or_default();

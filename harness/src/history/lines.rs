@@ -1,0 +1,306 @@
+//! Histories as JSON lines, one event a line, in the spirit of Jepsen's histories.
+//!
+//! ```
+//! use poolproof::history::{Bounds, Judgement, judge, lines::read};
+//!
+//! let text = r#"
+//! {"process":0,"type":"invoke","method":"pool.create","params":{"pool":"p0","prefix":"10.0.0.0/31"}}
+//! {"process":0,"type":"return","result":{}}
+//! {"process":1,"type":"invoke","method":"allocate","params":{"owner":"a","requests":[{"pool":"p0"}]}}
+//! {"process":2,"type":"invoke","method":"allocate","params":{"owner":"b","requests":[{"pool":"p0"}]}}
+//! {"process":1,"type":"return","result":{"granted":["10.0.0.0"]}}
+//! {"process":2,"type":"return","result":{"granted":["10.0.0.0"]}}
+//! "#;
+//! let found = read(text.as_bytes())?;
+//! let Judgement::Violated(conflict) = judge(&found.history, &found.contract, Bounds::default()) else { panic!() };
+//! assert_eq!(conflict.why, "10.0.0.0 in `p0` was granted while somebody held it");
+//! # Ok::<(), poolproof::history::lines::Malformed>(())
+//! ```
+//!
+//! | field | holds |
+//! |---|---|
+//! | `process` | who calls: a string or a whole number; one call at a time |
+//! | `type` | `invoke`; then `return`, `fail` or `unknown` |
+//! | `method`, `params` | of `invoke`: as in the protocol |
+//! | `result` | of `return`: as in the protocol |
+//! | `error` | of `fail`: the kind of refusal in `kind` or `data.kind`, and maybe a `message` |
+//! | `time` | when, as a whole number in any unit; on every line or on none, then the lines are in order |
+//!
+//! `unknown` is for calls that nobody knows the outcome of: the caller died, or gave up. So is a call that never ends. A line
+//! with `contract` instead, before all others, holds what the system promises, as in the protocol's `initialize`. Empty lines
+//! and other fields are passed over.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{History, Outcome, Recorded};
+use crate::contract::{Contract, Methods};
+use crate::operation::{Kind, Operation, Refusal, Text};
+use crate::sut::{call, protocol};
+
+/// A line may be so long, in bytes, as in the protocol.
+const LONGEST_LINE: u64 = 16 << 20;
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The calls.
+    pub history: History,
+    /// What the system promises; the protocol's defaults and all methods where the file does not say.
+    pub contract: Contract,
+    /// Are its times told, or the numbers of the lines?
+    pub tells_time: bool,
+}
+
+/// Why a file holds no history.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    /// A line is wrong; the first is 1.
+    #[error("line {line}: {problem}")]
+    Line {
+        /// Which.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Reads a history to its end. Takes memory for all its calls.
+///
+/// # Errors
+///
+/// When it cannot be read, or a line is wrong; nothing is guessed.
+pub fn read(mut from: impl BufRead) -> Result<Found, Malformed> {
+    let mut reader = Reader::default();
+    let mut text = Vec::new();
+    for line in 1.. {
+        text.clear();
+        if io::Read::take(&mut from, LONGEST_LINE + 1).read_until(b'\n', &mut text)? == 0 {
+            break;
+        }
+        let taken = match text.len() as u64 > LONGEST_LINE {
+            true => Err(format!("it is longer than {LONGEST_LINE} bytes")),
+            false => reader.take(line, text.trim_ascii()),
+        };
+        taken.map_err(|problem| Malformed::Line { line, problem })?;
+    }
+    let (contract, tells_time) = (reader.contract.unwrap_or_else(every_method), reader.tells_time == Some(true));
+    Ok(Found { history: History::new(reader.calls), contract, tells_time })
+}
+
+fn every_method() -> Contract {
+    Contract { methods: Methods::all(), ..Contract::default() }
+}
+
+/// A line.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+struct Line {
+    #[serde(default)]
+    contract: Option<Value>,
+    #[serde(default)]
+    process: Option<Value>,
+    #[serde(default)]
+    time: Option<Value>,
+    #[serde(default)]
+    r#type: Option<String>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    params: Value,
+    #[serde(default)]
+    result: Value,
+    #[serde(default)]
+    error: Value,
+}
+
+#[derive(Default)]
+struct Reader {
+    calls: Vec<Recorded>,
+    contract: Option<Contract>,
+    /// The call that each process is in, with the line of its invocation.
+    under_way: HashMap<Text, (usize, u64)>,
+    /// Names met, each once.
+    names: HashMap<String, Text>,
+    /// Do lines tell the time? Known after the first.
+    tells_time: Option<bool>,
+}
+
+impl Reader {
+    fn take(&mut self, number: u64, text: &[u8]) -> Result<(), String> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if !text.starts_with(b"{") {
+            return Err("it is no event: it is no JSON object".to_owned());
+        }
+        let line: Line = serde_json::from_slice(text).map_err(|error| format!("it is no event: {error}"))?;
+        if let Some(contract) = line.contract {
+            return self.take_contract(contract);
+        }
+        let process = match &line.process {
+            Some(Value::String(name)) => self.name(name),
+            Some(Value::Number(number)) if number.is_u64() => self.name(&number.to_string()),
+            _ => return Err("`process` is neither a string nor a whole number".to_owned()),
+        };
+        let time = self.time(number, line.time.as_ref())?;
+        match line.r#type.as_deref() {
+            Some("invoke") => self.invoke(number, process, time, line.method.as_deref(), &line.params),
+            Some("return") => self.end(&process, time, |operation| {
+                let answer = protocol::decode_result(operation, &line.result, text);
+                answer.map(|answer| Outcome::Answered(Ok(answer))).map_err(|violation| violation.message)
+            }),
+            Some("fail") => self.end(&process, time, |_| refusal(&line.error).map(outcome)),
+            Some("unknown") => self.end(&process, time, |_| Ok(Outcome::Unknown)),
+            _ => Err("`type` is none of `invoke`, `return`, `fail` and `unknown`".to_owned()),
+        }
+    }
+
+    fn take_contract(&mut self, contract: Value) -> Result<(), String> {
+        if self.contract.is_some() || !self.calls.is_empty() {
+            return Err("`contract` comes once, before all events".to_owned());
+        }
+        let all = serde_json::to_value(Methods::all()).unwrap_or_default();
+        let mut contract = contract;
+        if let Value::Object(fields) = &mut contract {
+            fields.retain(|_, value| !value.is_null());
+            fields.entry("methods").or_insert(all);
+        }
+        let read = serde_json::from_value(contract);
+        self.contract = Some(read.map_err(|error| format!("the contract is wrong: {error}"))?);
+        Ok(())
+    }
+
+    fn time(&mut self, number: u64, time: Option<&Value>) -> Result<u64, String> {
+        let tells_time = *self.tells_time.get_or_insert(time.is_some());
+        match time {
+            Some(time) if tells_time => time.as_u64().ok_or_else(|| "`time` is no whole number".to_owned()),
+            None if !tells_time => Ok(number),
+            _ => Err("`time` is on every line or on none".to_owned()),
+        }
+    }
+
+    fn invoke(
+        &mut self,
+        number: u64,
+        process: Text,
+        time: u64,
+        method: Option<&str>,
+        params: &Value,
+    ) -> Result<(), String> {
+        if let Some((_, line)) = self.under_way.get(&process) {
+            return Err(format!("process {process} is still in the call of line {line}"));
+        }
+        let method = method.ok_or("`method` is missing")?;
+        let operation = call::decode_call(method, params, &mut |name| self.name(name))?;
+        self.under_way.insert(process.clone(), (self.calls.len(), number));
+        self.calls.push(Recorded { process, operation, invoked: time, returned: None, outcome: Outcome::Unknown });
+        Ok(())
+    }
+
+    fn end(
+        &mut self,
+        process: &Text,
+        time: u64,
+        outcome: impl FnOnce(&Operation) -> Result<Outcome, String>,
+    ) -> Result<(), String> {
+        let call = self.under_way.remove(process).and_then(|(call, _)| self.calls.get_mut(call));
+        let call = call.ok_or_else(|| format!("process {process} is in no call"))?;
+        if time < call.invoked {
+            return Err("the call ends before it began".to_owned());
+        }
+        call.outcome = outcome(&call.operation)?;
+        call.returned = Some(time);
+        Ok(())
+    }
+
+    fn name(&mut self, name: &str) -> Text {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        let text = Text::from(name);
+        self.names.insert(name.to_owned(), text.clone());
+        text
+    }
+}
+
+fn refusal(error: &Value) -> Result<Refusal, String> {
+    let name = error.get("kind").or_else(|| error.get("data")?.get("kind")).and_then(Value::as_str);
+    let kind = Kind::from_name(name.ok_or("`error` has no `kind`")?);
+    let message = error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(Refusal { kind, message: message.into() })
+}
+
+/// A refusal that says that nobody knows is no answer.
+fn outcome(refusal: Refusal) -> Outcome {
+    match refusal.kind {
+        Kind::UnknownOutcome => Outcome::Unknown,
+        _ => Outcome::Answered(Err(refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: &str = r#"{"process":1,"type":"invoke","method":"release_owner","params":{"owner":"a"}}"#;
+
+    fn problem(text: &str) -> String {
+        read(text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_kind_of_line_is_read() {
+        let text = format!(
+            "{}\n\n{CALL}\r\n{}\n{CALL}\n{}\n{CALL}\n{}\n{CALL}",
+            r#"{"contract":{"repeat":"same"}}"#,
+            r#"{"process":1,"type":"return","result":{"released":[]}}"#,
+            r#"{"process":1,"type":"fail","error":{"data":{"kind":"busy"}}}"#,
+            r#"{"process":1,"type":"unknown","more":1}"#
+        );
+        let found = read(text.as_bytes()).unwrap();
+        assert_eq!(found.contract.repeat, crate::contract::Repeat::Same);
+        let outcomes: Vec<bool> =
+            found.history.calls().iter().map(|call| call.recorded.outcome == Outcome::Unknown).collect();
+        assert_eq!(outcomes, [false, false, true, true]);
+    }
+
+    #[test]
+    fn time_decides_and_equal_times_overlap() {
+        let event = |process: u8, time: u8, rest: &str| format!("{{\"process\":{process},\"time\":{time},{rest}}}\n");
+        let invoke = r#""type":"invoke","method":"list","params":{}"#;
+        let back = r#""type":"return","result":{"allocations":[]}"#;
+        let text = [event(2, 5, invoke), event(2, 6, back), event(1, 3, invoke), event(1, 5, back)].concat();
+        let found = read(text.as_bytes()).unwrap();
+        let events: Vec<(u64, u64)> = found.history.calls().iter().map(|call| (call.invoked, call.returned)).collect();
+        assert_eq!(events, [(1, 3), (2, 4)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_line() {
+        for (text, expected) in [
+            ("x", "line 1: it is no event"),
+            ("\n[1]", "line 2: it is no event"),
+            (r#"{"process":1.5}"#, "line 1: `process` is neither"),
+            (r#"{"process":1,"type":"stop"}"#, "line 1: `type` is none of"),
+            (r#"{"process":1,"type":"invoke"}"#, "line 1: `method` is missing"),
+            (r#"{"process":1,"type":"invoke","method":"fly"}"#, "line 1: there is no method `fly`"),
+            (r#"{"process":1,"type":"return","result":{}}"#, "line 1: process 1 is in no call"),
+            (&format!("{CALL}\n{CALL}"), "line 2: process 1 is still in the call of line 1"),
+            (&format!("{CALL}\n{}", r#"{"process":1,"type":"fail","error":{}}"#), "line 2: `error` has no `kind`"),
+            (&format!("{CALL}\n{}", r#"{"process":1,"type":"return","result":{}}"#), "line 2: `release_owner` was"),
+            (&format!("{CALL}\n{}", r#"{"process":2,"time":1,"type":"unknown"}"#), "line 2: `time` is on every line"),
+            (r#"{"contract":{"repeat":"never"}}"#, "line 1: the contract is wrong"),
+            (&format!("{CALL}\n{}", r#"{"contract":{}}"#), "line 2: `contract` comes once"),
+        ] {
+            let problem = problem(text);
+            assert!(problem.starts_with(expected), "{text}: {problem}");
+        }
+    }
+}

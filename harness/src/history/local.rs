@@ -1,0 +1,434 @@
+//! Takes a history apart into stories of single addresses, and puts them together again.
+//!
+//! Calls that touch one address each are independent of those that touch others: by locality (Herlihy and Wing, theorem 1) they
+//! have an order together if those of each address have one. What they share is `exhausted`: at one instant of such a call,
+//! every address of the pool must be held. So it needs an instant at which none is [surely free](Chain::free); there all can
+//! be held at once, and at any number of such instants, whichever each of those calls takes. A sweep over the ends of those
+//! times finds them.
+//!
+//! Calls of unknown outcome have not happened, but for those that must have: a release without which an address is granted
+//! twice, a grant without which something is given back that nobody had. If that does not do, it is left to the search.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::chain::{Act, Chain, Instant, Problem, Side, Touch};
+use super::{Call, Conflict, Event, Outcome, says_nothing};
+use smallvec::smallvec;
+
+use crate::address::{Family, Grant, Span, number};
+use crate::contract::{Contract, ReleaseBy, ReleaseUnknown, Repeat};
+use crate::model::Model;
+use crate::model::pool::Pool;
+use crate::operation::{Answer, Kind, Operation, Refusal, Request, Response, Text, Want, Written};
+
+/// What a history comes to that is taken apart.
+pub(super) enum Judgement {
+    /// An order, which the model has followed.
+    Ordered(Vec<usize>),
+    /// There is none.
+    Violated(Conflict),
+    /// It does not fall apart, or leaves a choice.
+    Coupled,
+}
+
+/// An address of a pool.
+type Place = (Text, u128);
+
+/// What a call says, as far as this goes.
+enum Tale {
+    /// Something about one address.
+    Of(Place, Act, Option<Text>),
+    /// Every address of the pool was held.
+    Full(Text),
+    /// Nothing that hangs on when it was.
+    Nothing,
+    /// Maybe a grant or a release; nobody knows.
+    Unknown(Possible),
+    /// What no state allows.
+    Never(String),
+}
+
+/// What may have happened.
+#[derive(Clone)]
+struct Possible {
+    act: Act,
+    pool: Text,
+    /// Any, where nobody knows.
+    address: Option<u128>,
+    owner: Option<Text>,
+}
+
+/// Judges all calls from one on, in the state that the model is in.
+pub(super) fn judge(model: &Model, calls: &[Call], from: usize) -> Judgement {
+    match Parts::of(model, calls, from) {
+        Some(parts) => parts.judge(model, calls),
+        None => Judgement::Coupled,
+    }
+}
+
+/// The calls, by what they touch.
+#[derive(Default)]
+struct Parts {
+    touches: Vec<(Place, Touch)>,
+    /// Calls that found a pool full.
+    full: Vec<(Text, usize)>,
+    /// Calls that can take place at any time, with their invocations.
+    rest: Vec<(usize, Event)>,
+    unknown: Vec<(usize, Possible)>,
+    /// What those of unknown outcome came to that must have happened.
+    adopted: HashMap<usize, Response>,
+    never: Option<Conflict>,
+}
+
+impl Parts {
+    /// Takes the calls apart; nothing where a call touches several addresses, or something else.
+    fn of(model: &Model, calls: &[Call], from: usize) -> Option<Parts> {
+        if model.contract().repeat != Repeat::Another {
+            return None;
+        }
+        let mut parts = Parts::default();
+        // Judging refusals changes nothing that matters here.
+        let mut scratch = model.clone();
+        for (index, call) in calls.iter().enumerate().skip(from) {
+            if matches!(&call.recorded.outcome, Outcome::Answered(response) if says_nothing(response)) {
+                continue;
+            }
+            match told(&mut scratch, call)? {
+                Tale::Of(place, act, owner) => {
+                    let touch = Touch { call: index, act, owner, invoked: call.invoked, returned: call.returned };
+                    parts.touches.push((place, touch));
+                }
+                Tale::Full(pool) => parts.full.push((pool, index)),
+                Tale::Nothing => parts.rest.push((index, call.invoked)),
+                Tale::Unknown(possible) => parts.unknown.push((index, possible)),
+                Tale::Never(why) => parts.never = parts.never.or(Some(Conflict { core: vec![index], why })),
+            }
+        }
+        Some(parts)
+    }
+
+    fn judge(mut self, model: &Model, calls: &[Call]) -> Judgement {
+        if let Some(conflict) = self.never {
+            return Judgement::Violated(conflict);
+        }
+        let has_unknown = !self.unknown.is_empty();
+        self.adopt(model, calls);
+        // Whether there is no order at all is another question where there are more ways than this one.
+        let judgement = |problem| match problem {
+            Problem::Impossible(conflict) if !has_unknown => Judgement::Violated(conflict),
+            _ => Judgement::Coupled,
+        };
+        let mut instants: Vec<(Instant, usize)> =
+            self.rest.iter().map(|(call, invoked)| ((*invoked, Side::Full, 0), *call)).collect();
+        let mut pools = Pools::of(model, &self.full);
+        self.touches.sort_unstable_by(|(one, _), (next, _)| one.cmp(next));
+        let mut touches = self.touches.into_iter().peekable();
+        while let Some((place, first)) = touches.next() {
+            let mut same = vec![first];
+            while let Some((_, touch)) = touches.next_if(|(next, _)| *next == place) {
+                same.push(touch);
+            }
+            let chain = match Chain::of(&name(model, &place), holder(model, &place), same) {
+                Ok(chain) => chain,
+                Err(problem) => return judgement(problem),
+            };
+            instants.extend(chain.instants().map(|(call, instant)| (instant, call)));
+            pools.note(&place, holder(model, &place).is_some(), &chain);
+        }
+        match pools.instants(calls, &self.full) {
+            Ok(full) => instants.extend(full),
+            Err(problem) => return judgement(problem),
+        }
+        instants.sort_unstable();
+        let order: Vec<usize> = instants.into_iter().map(|(_, call)| call).collect();
+        match follows(model, calls, &order, &self.adopted) {
+            true => Judgement::Ordered(order),
+            false => Judgement::Coupled,
+        }
+    }
+
+    /// Takes those calls of unknown outcome for done without which the others make no sense.
+    fn adopt(&mut self, model: &Model, calls: &[Call]) {
+        if self.unknown.is_empty() {
+            return;
+        }
+        let mut balance: HashMap<(Place, Option<Text>), i64> = HashMap::new();
+        for (pool, grant, owner) in model.held() {
+            *balance.entry(((pool, grant.span().first), Some(owner))).or_default() += 1;
+        }
+        let mut held: HashMap<Place, i64> = HashMap::new();
+        for (place, touch) in &self.touches {
+            let change = match touch.act {
+                Act::Grant => 1,
+                Act::Release => -1,
+                _ => continue,
+            };
+            *balance.entry((place.clone(), touch.owner.clone())).or_default() += change;
+        }
+        for ((place, _), count) in &balance {
+            *held.entry(place.clone()).or_default() += count;
+        }
+        let mut missing: Vec<(Place, Option<Text>, Act)> = Vec::new();
+        for ((place, owner), count) in balance {
+            if count < 0 {
+                missing.push((place, owner, Act::Grant));
+            } else if count > 0 && held.get(&place).is_some_and(|held| *held > 1) {
+                missing.push((place, owner, Act::Release));
+            }
+        }
+        missing.sort_unstable_by(|one, next| (&one.0, &one.1).cmp(&(&next.0, &next.1)));
+        for (place, owner, act) in missing {
+            let explains = |(_, possible): &(usize, Possible)| {
+                possible.act == act
+                    && possible.pool == place.0
+                    && possible.address.is_none_or(|address| address == place.1)
+                    && possible.owner == owner
+            };
+            if let Some(index) = self.unknown.iter().position(explains) {
+                let (call, _) = self.unknown.remove(index);
+                let (invoked, returned) = (calls[call].invoked, calls[call].returned);
+                self.adopted.insert(call, answer(model, &place, act));
+                self.touches.push((place, Touch { call, act, owner, invoked, returned }));
+            }
+        }
+    }
+}
+
+/// How a call was answered, had it been, that did this.
+fn answer(model: &Model, (pool, number): &Place, act: Act) -> Response {
+    let family = model.pool(pool).map_or(Family::V4, |pool| pool.layout.family);
+    Ok(match act {
+        Act::Grant => Answer::Granted { grants: smallvec![Grant::Address(family.address(*number))], expires_ms: None },
+        _ => Answer::Done,
+    })
+}
+
+/// What a call says; nothing where it is more than this can take.
+fn told(model: &mut Model, call: &Call) -> Option<Tale> {
+    let recorded = &call.recorded;
+    let response = match &recorded.outcome {
+        Outcome::Unknown => return possible(model, &recorded.operation).map(Tale::Unknown),
+        Outcome::Answered(response) => response,
+    };
+    match &recorded.operation {
+        Operation::Allocate { owner, requests, ttl_ms: None } => {
+            let [request] = requests.as_slice() else { return None };
+            told_by_allocate(model.pool(&request.pool)?, model.contract(), owner, request, response)
+                .or_else(|| told_by_words(model, &recorded.operation, response))
+        }
+        Operation::Release { pool, address, owner } => {
+            let Some(Grant::Address(address)) = address.meaning() else { return None };
+            let place = (pool.clone(), number(address));
+            told_by_release(model.pool(pool)?, model.contract(), place, owner.clone(), response)
+                .or_else(|| told_by_words(model, &recorded.operation, response))
+        }
+        // Where nothing else is under way they find what is there. Elsewhere the model will say.
+        Operation::List { .. } | Operation::Usage { .. } => Some(Tale::Nothing),
+        _ => None,
+    }
+}
+
+/// Refusals for what was asked, and not for when.
+fn told_by_words(model: &mut Model, operation: &Operation, response: &Response) -> Option<Tale> {
+    if !matches!(response, Err(Refusal { kind: Kind::Invalid, .. })) {
+        return None;
+    }
+    Some(model.judge(operation, response).map_or_else(|violation| Tale::Never(violation.message), |()| Tale::Nothing))
+}
+
+fn told_by_allocate(
+    pool: &Pool,
+    contract: &Contract,
+    owner: &Text,
+    request: &Request,
+    response: &Response,
+) -> Option<Tale> {
+    let name = request.pool.clone();
+    match (response, &request.want) {
+        (Ok(Answer::Granted { grants, expires_ms: None }), Want::Any | Want::Named(_)) => {
+            let [Grant::Address(address)] = grants.as_slice() else { return None };
+            if !pool.layout.allows(Span::one(number(*address))) {
+                return Some(Tale::Never(format!("{address} was granted, which `{name}` may not hand out")));
+            }
+            Some(Tale::Of((name, number(*address)), Act::Grant, Some(owner.clone())))
+        }
+        (Err(Refusal { kind: Kind::Exhausted, .. }), Want::Any) if contract.complete => Some(Tale::Full(name)),
+        (Err(Refusal { kind: Kind::Exhausted, .. }), Want::Any) => Some(Tale::Nothing),
+        (Err(Refusal { kind: Kind::Conflict, .. }), Want::Named(address)) => {
+            let Some(Grant::Address(address)) = address.meaning() else { return None };
+            Some(Tale::Of((name, number(address)), Act::ToldHeld, None))
+        }
+        _ => None,
+    }
+}
+
+fn told_by_release(
+    pool: &Pool,
+    contract: &Contract,
+    place: Place,
+    owner: Option<Text>,
+    response: &Response,
+) -> Option<Tale> {
+    let owner = owner.filter(|_| contract.release_by == ReleaseBy::Owner);
+    match response {
+        // It may have been free as well.
+        Ok(_) if contract.release_unknown == ReleaseUnknown::Ok => None,
+        Ok(_) => Some(Tale::Of(place, Act::Release, owner)),
+        Err(Refusal { kind: Kind::NotFound, .. }) if pool.layout.allows(Span::one(place.1)) => {
+            Some(Tale::Of(place, Act::ToldFree, owner))
+        }
+        Err(Refusal { kind: Kind::NotFound, .. }) => Some(Tale::Nothing),
+        Err(Refusal { kind: Kind::NotOwner, .. }) => Some(Tale::Of(place, Act::ToldOthers, owner)),
+        Err(_) => None,
+    }
+}
+
+/// What a call may have done that nobody knows the outcome of.
+fn possible(model: &Model, operation: &Operation) -> Option<Possible> {
+    let of = |written: &Written| match written.meaning() {
+        Some(Grant::Address(address)) => Some(number(address)),
+        _ => None,
+    };
+    match operation {
+        Operation::Allocate { owner, requests, ttl_ms: None } => {
+            let [request] = requests.as_slice() else { return None };
+            let address = match &request.want {
+                Want::Any => None,
+                Want::Named(address) => Some(of(address)?),
+                Want::Block(_) => return None,
+            };
+            Some(Possible { act: Act::Grant, pool: request.pool.clone(), address, owner: Some(owner.clone()) })
+        }
+        Operation::Release { pool, address, owner } => {
+            let owner = owner.clone().filter(|_| model.contract().release_by == ReleaseBy::Owner);
+            Some(Possible { act: Act::Release, pool: pool.clone(), address: Some(of(address)?), owner })
+        }
+        _ => None,
+    }
+}
+
+/// What an address is called in messages.
+fn name(model: &Model, (pool, number): &Place) -> String {
+    match model.pool(pool) {
+        Some(found) => format!("{} in `{pool}`", found.layout.family.address(*number)),
+        None => format!("an address in `{pool}`"),
+    }
+}
+
+fn holder(model: &Model, (pool, number): &Place) -> Option<Text> {
+    let (_, held) = model.pool(pool)?.holder_of(Span::one(*number))?;
+    Some(held.owner.clone())
+}
+
+/// Does the model follow this order?
+fn follows(model: &Model, calls: &[Call], order: &[usize], adopted: &HashMap<usize, Response>) -> bool {
+    let mut model = model.clone();
+    order.iter().all(|index| {
+        let recorded = &calls[*index].recorded;
+        let response = match &recorded.outcome {
+            Outcome::Answered(response) => Some(response),
+            Outcome::Unknown => adopted.get(index),
+        };
+        response.is_some_and(|response| model.judge(&recorded.operation, response).is_ok())
+    })
+}
+
+/// Pools in which calls found nothing free.
+struct Pools(HashMap<Text, Fullness>);
+
+/// When a pool can be full.
+#[derive(Default)]
+struct Fullness {
+    /// Addresses that nobody holds at first, and that no call touches.
+    untouched: u128,
+    /// When an address is surely free.
+    free: Vec<Gap>,
+    /// Is that so in one story of an address, and maybe not in another?
+    has_choice: bool,
+}
+
+/// After one event and before another an address is surely free; these calls make it so.
+struct Gap {
+    from: Event,
+    to: Event,
+    calls: Vec<usize>,
+}
+
+impl Pools {
+    fn of(model: &Model, full: &[(Text, usize)]) -> Pools {
+        let fullness = |name: &Text| {
+            let pool = model.pool(name)?;
+            let untouched = pool.layout.capacity.saturated().saturating_sub(pool.len() as u128);
+            Some((name.clone(), Fullness { untouched, free: Vec::new(), has_choice: false }))
+        };
+        Pools(full.iter().filter_map(|(name, _)| fullness(name)).collect())
+    }
+
+    /// Notes the story of an address.
+    fn note(&mut self, (pool, _): &Place, is_held_at_first: bool, chain: &Chain) {
+        let Some(fullness) = self.0.get_mut(pool) else { return };
+        if !is_held_at_first {
+            fullness.untouched = fullness.untouched.saturating_sub(1);
+        }
+        fullness.has_choice |= chain.has_choice();
+        fullness.free.extend(chain.free().map(|(free, calls)| Gap { from: free.start, to: free.end, calls }));
+    }
+
+    /// An instant for each call that found its pool full.
+    fn instants(mut self, calls: &[Call], full: &[(Text, usize)]) -> Result<Vec<(Instant, usize)>, Problem> {
+        self.0.values_mut().for_each(|fullness| fullness.free.sort_unstable_by_key(|gap| gap.from));
+        let merged: HashMap<&Text, Vec<Range<Event>>> =
+            self.0.iter().map(|(name, fullness)| (name, merge(&fullness.free))).collect();
+        full.iter()
+            .map(|(pool, index)| {
+                let (call, fullness) = (&calls[*index], &self.0[pool]);
+                let instant = first_outside(&merged[pool], call.invoked);
+                match fullness.untouched == 0 && instant < call.returned {
+                    true => Ok(((instant, Side::Full, 0), *index)),
+                    false if fullness.has_choice && fullness.untouched == 0 => Err(Problem::Undecided),
+                    false => Err(Problem::Impossible(fullness.conflict(pool, call, *index))),
+                }
+            })
+            .collect()
+    }
+}
+
+impl Fullness {
+    /// Why the pool cannot have been full during this call.
+    fn conflict(&self, pool: &Text, call: &Call, index: usize) -> Conflict {
+        let mut core = vec![index];
+        let mut covered = call.invoked;
+        while self.untouched == 0 && covered < call.returned {
+            let reaching = self.free.iter().take_while(|gap| gap.from <= covered).max_by_key(|gap| gap.to);
+            let Some(gap) = reaching.filter(|gap| gap.to > covered) else { break };
+            core.extend(&gap.calls);
+            covered = gap.to;
+        }
+        core.sort_unstable();
+        core.dedup();
+        let what = if self.untouched > 0 { "an address that no call touches" } else { "some address" };
+        Conflict {
+            core,
+            why: format!("`{pool}` was said to be exhausted, but {what} was free at any time of that call"),
+        }
+    }
+}
+
+/// The times covered by these gaps, which are sorted, without overlaps.
+fn merge(gaps: &[Gap]) -> Vec<Range<Event>> {
+    let mut merged: Vec<Range<Event>> = Vec::new();
+    for gap in gaps {
+        match merged.last_mut().filter(|last| last.end >= gap.from) {
+            Some(last) => last.end = last.end.max(gap.to),
+            None => merged.push(gap.from..gap.to),
+        }
+    }
+    merged
+}
+
+/// The first event from this one on that no range covers.
+fn first_outside(ranges: &[Range<Event>], event: Event) -> Event {
+    let after = ranges.partition_point(|range| range.end <= event);
+    ranges.get(after).filter(|range| range.contains(&event)).map_or(event, |range| range.end)
+}

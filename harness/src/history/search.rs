@@ -1,0 +1,179 @@
+//! Searches through orders, for histories that do not fall apart.
+//!
+//! Wing and Gong's algorithm (*Testing and Verifying Concurrent Objects*, 1993) in the form that Lowe calls just-in-time
+//! (*Testing for Linearizability*, 2017): the events are gone through in the order of time, with all *configurations* in which
+//! the system may be: the state, and which calls under way have already taken effect. Only when a call returns that has not
+//! taken effect in some configuration, calls under way take effect there, one after the other in all orders, up to that one.
+//! Equal configurations are kept once. Where none is left, there is no order.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Bounds, Call, Conflict, Event, Judgement, NEVER, Outcome, says_nothing};
+use crate::model::Model;
+use crate::operation::{Operation, Response};
+
+/// So many calls may be under way at once; one bit each.
+const MOST_UNDER_WAY: usize = 128;
+
+/// So many calls are shown with a violation.
+const MOST_SHOWN: usize = 12;
+
+/// A state in which the system may be.
+struct Configuration {
+    model: Model,
+    /// Which calls under way have taken effect, by their places among them.
+    done: u128,
+    /// The order so far, from the last call to the first.
+    order: Option<Arc<Link>>,
+}
+
+struct Link {
+    call: usize,
+    before: Option<Arc<Link>>,
+}
+
+/// What tells configurations apart: the calls under way that have taken effect, and the fingerprint of the model.
+type Key = (u128, u64);
+
+/// Configurations that differ.
+type Configurations = HashMap<Key, Configuration>;
+
+/// Judges all calls from one on, in the state that the model is in. Those before took effect in this order.
+pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize>, bounds: Bounds) -> Judgement {
+    let unknown = |why: &str| Judgement::Unknown { why: why.to_owned() };
+    if calls[from..].iter().any(|call| matches!(call.recorded.operation, Operation::Begin)) {
+        return unknown("transactions of callers that overlap are not judged yet");
+    }
+    if calls[from..].iter().any(|call| call.recorded.outcome == Outcome::Unknown) {
+        return unknown("calls of unknown outcome leave more than one explanation open, which is not searched yet");
+    }
+    let mut search = Search {
+        calls,
+        bounds,
+        started: Instant::now(),
+        visited: 0,
+        under_way: Vec::new(),
+        configurations: HashMap::from([((0, 0), Configuration { model, done: 0, order: None })]),
+    };
+    for (_, call, is_return) in events(calls, from) {
+        let going_on = if is_return { search.returned(call) } else { search.invoked(call) };
+        match going_on {
+            Ok(()) => {}
+            Err(Stop::Bound(why)) => return unknown(why),
+            Err(Stop::None) => return Judgement::Violated(search.conflict(call)),
+        }
+    }
+    let order = search.configurations.into_values().next().and_then(|configuration| configuration.order);
+    let links = std::iter::successors(order.as_deref(), |link| link.before.as_deref());
+    let mut last_first: Vec<usize> = links.map(|link| link.call).collect();
+    last_first.reverse();
+    Judgement::Linearizable { order: before.into_iter().chain(last_first).collect() }
+}
+
+/// Invocations and returns in the order of time, with the calls.
+fn events(calls: &[Call], from: usize) -> Vec<(Event, usize, bool)> {
+    let counts = |call: &Call| !matches!(&call.recorded.outcome, Outcome::Answered(response) if says_nothing(response));
+    let counted = calls.iter().enumerate().skip(from).filter(|(_, call)| counts(call));
+    let mut events: Vec<(Event, usize, bool)> =
+        counted.flat_map(|(index, call)| [(call.invoked, index, false), (call.returned, index, true)]).collect();
+    events.retain(|(event, ..)| *event != NEVER);
+    events.sort_unstable();
+    events
+}
+
+/// Why a search ends early.
+enum Stop {
+    /// There is no order.
+    None,
+    /// A bound was hit.
+    Bound(&'static str),
+}
+
+struct Search<'a> {
+    calls: &'a [Call],
+    bounds: Bounds,
+    started: Instant,
+    visited: usize,
+    /// The calls under way; nothing where one has returned.
+    under_way: Vec<Option<usize>>,
+    configurations: Configurations,
+}
+
+impl Search<'_> {
+    fn invoked(&mut self, call: usize) -> Result<(), Stop> {
+        match self.under_way.iter().position(Option::is_none) {
+            Some(place) => self.under_way[place] = Some(call),
+            None if self.under_way.len() < MOST_UNDER_WAY => self.under_way.push(Some(call)),
+            None => return Err(Stop::Bound("more than 128 calls are under way at once")),
+        }
+        Ok(())
+    }
+
+    /// From here on a call has taken effect.
+    fn returned(&mut self, call: usize) -> Result<(), Stop> {
+        let Some(place) = self.under_way.iter().position(|other| *other == Some(call)) else { return Ok(()) };
+        let bit = 1_u128 << place;
+        let mut after = Configurations::new();
+        let mut seen: HashSet<Key> = HashSet::new();
+        let mut open: Vec<Configuration> = std::mem::take(&mut self.configurations).into_values().collect();
+        while let Some(configuration) = open.pop() {
+            if configuration.done & bit != 0 {
+                let done = configuration.done & !bit;
+                let key = (done, configuration.model.fingerprint());
+                after.entry(key).or_insert(Configuration { done, ..configuration });
+                continue;
+            }
+            for (next, key) in self.after(&configuration)? {
+                if seen.insert(key) {
+                    open.push(next);
+                }
+            }
+        }
+        self.under_way[place] = None;
+        self.configurations = after;
+        if self.configurations.is_empty() { Err(Stop::None) } else { Ok(()) }
+    }
+
+    /// The configurations after one more call under way has taken effect.
+    fn after(&mut self, configuration: &Configuration) -> Result<Vec<(Configuration, Key)>, Stop> {
+        let mut after = Vec::new();
+        for (place, call) in self.under_way.iter().enumerate() {
+            let bit = 1_u128 << place;
+            let Some(call) = call.filter(|_| configuration.done & bit == 0) else { continue };
+            let recorded = &self.calls[call].recorded;
+            let Outcome::Answered(response) = &recorded.outcome else { continue };
+            if let Some(model) = moved_on(&configuration.model, &recorded.operation, response) {
+                let order = Some(Arc::new(Link { call, before: configuration.order.clone() }));
+                let key = (configuration.done | bit, model.fingerprint());
+                after.push((Configuration { model, done: key.0, order }, key));
+            }
+        }
+        self.visited += after.len();
+        if self.visited > self.bounds.states {
+            return Err(Stop::Bound("there are too many orders to search through"));
+        }
+        if self.started.elapsed() > self.bounds.time {
+            return Err(Stop::Bound("the search takes too long"));
+        }
+        Ok(after)
+    }
+
+    /// The call that cannot be explained, with those that it overlaps and some that came just before.
+    fn conflict(&self, last: usize) -> Conflict {
+        let returned = self.calls[last].returned;
+        let came_before = self.calls.iter().enumerate().filter(|(_, call)| call.invoked < returned);
+        let mut core: Vec<usize> = came_before.map(|(index, _)| index).collect();
+        core.sort_by_key(|index| std::cmp::Reverse(self.calls[*index].returned.min(returned)));
+        core.truncate(MOST_SHOWN);
+        core.sort_unstable();
+        Conflict { core, why: "no order of the calls up to this one explains its answer".to_owned() }
+    }
+}
+
+/// The model after a call, if it allows the answer.
+fn moved_on(model: &Model, operation: &Operation, response: &Response) -> Option<Model> {
+    let mut model = model.clone();
+    model.judge(operation, response).is_ok().then_some(model)
+}

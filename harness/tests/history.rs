@@ -1,0 +1,203 @@
+//! Histories of concurrent callers are judged as an oracle does that tries all orders. The oracle is written from the
+//! protocol alone.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use poolproof::address::Grant;
+use poolproof::contract::{Contract, Methods};
+use poolproof::history::{Bounds, History, Judgement, Outcome, Recorded, judge};
+use poolproof::operation::{Answer, Kind, Operation, PoolShape, Refusal, Request, Requests, Response, Want, Written};
+use poolproof::scenario::text;
+
+/// What the oracle knows of calls on one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Granted(u8),
+    Exhausted,
+    /// By name.
+    NamedGranted(u8),
+    NamedConflict(u8),
+    Released(u8),
+    NotFound(u8),
+    NotOwner(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Brief {
+    owner: u8,
+    said: Said,
+    invoked: u64,
+    returned: u64,
+}
+
+/// Is there an order? Tries all of them.
+fn has_order(calls: &[Brief], done: u32, held: &mut BTreeMap<u8, u8>, size: u8) -> bool {
+    if done.count_ones() as usize == calls.len() {
+        return true;
+    }
+    let is_open = |index: usize| done & 1 << index == 0;
+    let first_return = (0..calls.len()).filter(|index| is_open(*index)).map(|index| calls[index].returned).min();
+    for (index, call) in calls.iter().enumerate() {
+        if !is_open(index) || first_return.is_some_and(|returned| returned < call.invoked) {
+            continue;
+        }
+        let before = held.clone();
+        if allows(call, held, size) && has_order(calls, done | 1 << index, held, size) {
+            return true;
+        }
+        *held = before;
+    }
+    false
+}
+
+/// The protocol, for these calls.
+fn allows(call: &Brief, held: &mut BTreeMap<u8, u8>, size: u8) -> bool {
+    match call.said {
+        Said::Granted(address) | Said::NamedGranted(address) => held.insert(address, call.owner).is_none(),
+        Said::Exhausted => held.len() == usize::from(size),
+        Said::NamedConflict(address) => held.contains_key(&address),
+        Said::Released(address) => held.remove(&address) == Some(call.owner),
+        Said::NotFound(address) => !held.contains_key(&address),
+        Said::NotOwner(address) => held.get(&address).is_some_and(|owner| *owner != call.owner),
+    }
+}
+
+/// 10.0.0.0/31 has two addresses, and none of them is an edge.
+fn address(number: u8) -> Grant {
+    Grant::Address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)))
+}
+
+fn refused(kind: Kind) -> Response {
+    Err(Refusal { kind, message: "no".into() })
+}
+
+fn recorded(brief: &Brief) -> Recorded {
+    let owner = text(&format!("o{}", brief.owner));
+    let allocate = |want| Operation::Allocate {
+        owner: owner.clone(),
+        requests: Requests::from_iter([Request { pool: text("p0"), want }]),
+        ttl_ms: None,
+    };
+    let release = |number| Operation::Release {
+        pool: text("p0"),
+        address: Written::Plain(address(number)),
+        owner: Some(owner.clone()),
+    };
+    let granted = |number| Ok(Answer::Granted { grants: [address(number)].into_iter().collect(), expires_ms: None });
+    let named = |number| allocate(Want::Named(Written::Plain(address(number))));
+    let (operation, response) = match brief.said {
+        Said::Granted(number) => (allocate(Want::Any), granted(number)),
+        Said::Exhausted => (allocate(Want::Any), refused(Kind::Exhausted)),
+        Said::NamedGranted(number) => (named(number), granted(number)),
+        Said::NamedConflict(number) => (named(number), refused(Kind::Conflict)),
+        Said::Released(number) => (release(number), Ok(Answer::Done)),
+        Said::NotFound(number) => (release(number), refused(Kind::NotFound)),
+        Said::NotOwner(number) => (release(number), refused(Kind::NotOwner)),
+    };
+    Recorded {
+        process: text("x"),
+        operation,
+        invoked: brief.invoked,
+        returned: Some(brief.returned),
+        outcome: Outcome::Answered(response),
+    }
+}
+
+fn whole(calls: &[Brief]) -> History {
+    let create = Operation::CreatePool { pool: text("p0"), prefix: text("10.0.0.0/31"), shape: PoolShape::default() };
+    let made = Recorded {
+        process: text("x"),
+        operation: create,
+        invoked: 0,
+        returned: Some(1),
+        outcome: Outcome::Answered(Ok(Answer::Done)),
+    };
+    History::new(std::iter::once(made).chain(calls.iter().map(recorded)).collect())
+}
+
+fn contract() -> Contract {
+    Contract { methods: Methods::all(), ..Contract::default() }
+}
+
+/// Histories of so many calls, at random: the answers mostly those of an allocator that did them in some order.
+fn drawn(random: &mut fastrand::Rng, count: usize, owners: u8) -> Vec<Brief> {
+    let mut events: Vec<u64> = (2..2 + 2 * count as u64).collect();
+    let spread = 1 + random.usize(..6);
+    // Neighbours change places, so that calls overlap a little or much.
+    let mut calls: Vec<Brief> = Vec::new();
+    let mut held = BTreeMap::new();
+    for index in 0..2 * count {
+        let other = (index + random.usize(..spread)).min(2 * count - 1);
+        events.swap(index, other);
+    }
+    for index in 0..count {
+        let (one, two) = (events[2 * index], events[2 * index + 1]);
+        let owner = random.u8(..owners);
+        let call = Brief { owner, said: Said::Exhausted, invoked: one.min(two), returned: one.max(two) };
+        let free = (0..2).find(|address| !held.contains_key(address));
+        let address = random.u8(..2);
+        let honest = match (random.u8(..10), free) {
+            (0..4, Some(free)) => Said::Granted(free),
+            (0..4, None) => Said::Exhausted,
+            (4..6, _) if held.contains_key(&address) => Said::NamedConflict(address),
+            (4..6, _) => Said::NamedGranted(address),
+            _ if held.get(&address) == Some(&owner) => Said::Released(address),
+            _ if held.contains_key(&address) => Said::NotOwner(address),
+            _ => Said::NotFound(address),
+        };
+        let lies = random.u8(..12) == 0;
+        let said = if lies {
+            match random.u8(..7) {
+                0 => Said::Granted(address),
+                1 => Said::Exhausted,
+                2 => Said::NamedGranted(address),
+                3 => Said::NamedConflict(address),
+                4 => Said::Released(address),
+                5 => Said::NotFound(address),
+                _ => Said::NotOwner(address),
+            }
+        } else {
+            honest
+        };
+        let call = Brief { said, ..call };
+        allows(&call, &mut held, 2);
+        calls.push(call);
+    }
+    calls
+}
+
+/// Counts of histories with an order and without one.
+fn compare(histories: impl Iterator<Item = Vec<Brief>>) -> (u64, u64) {
+    let (contract, mut counts) = (contract(), (0, 0));
+    for calls in histories {
+        let expected = has_order(&calls, 0, &mut BTreeMap::new(), 2);
+        match judge(&whole(&calls), &contract, Bounds::default()) {
+            Judgement::Linearizable { order } => {
+                assert!(expected, "an order that is none: {order:?} of {calls:#?}");
+                assert_eq!(order.len(), calls.len() + 1);
+            }
+            Judgement::Violated(conflict) => {
+                assert!(!expected, "a violation that is none: {conflict:?} in {calls:#?}");
+                assert!(conflict.core.len() <= 12, "{conflict:?}");
+            }
+            Judgement::Unknown { why } => panic!("unknown ({why}): {calls:#?}"),
+        }
+        *if expected { &mut counts.0 } else { &mut counts.1 } += 1;
+    }
+    counts
+}
+
+/// Every drawn history of up to nine calls is judged as the oracle judges it.
+#[test]
+fn drawn_histories_are_judged_as_all_orders_say() {
+    let number = std::env::var("HISTORIES").map_or(20_000, |number| number.parse().expect("HISTORIES is a number"));
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut next = move |_| {
+        let (count, owners) = (2 + random.usize(..8), 1 + random.u8(..4));
+        drawn(&mut random, count, owners)
+    };
+    let (with, without) = compare((0..number).map(&mut next));
+    println!("{with} histories with an order, {without} without one");
+    assert!(with * 10 > number && without * 10 > number, "{with} and {without}");
+}
