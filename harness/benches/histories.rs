@@ -87,6 +87,9 @@ enum Effect {
     Other,
 }
 
+/// A state of the allocator, with the calls done so far, one bit each.
+type Met = (Vec<u64>, Vec<(Grant, Text)>);
+
 /// The general checker: calls that have not taken effect yet are a list in the order of their events; each that was invoked
 /// before the first return in it may be next. States that were met with the same calls done are not visited again.
 struct Search {
@@ -139,7 +142,7 @@ impl Search {
         }
         let mut held: BTreeMap<Grant, Text> = BTreeMap::new();
         let mut done = vec![0_u64; self.effects.len() / 64 + 1];
-        let mut met: HashSet<(Vec<u64>, Vec<(Grant, Text)>)> = HashSet::new();
+        let mut met: HashSet<Met> = HashSet::new();
         let mut stack: Vec<(usize, BTreeMap<Grant, Text>)> = Vec::new();
         let mut at = next[0];
         loop {

@@ -630,3 +630,31 @@ fn a_closed_stdin_is_fine() {
         command.args(["-c", "poolproof check --sut memory --runs 5 <&-"]).stdin(Stdio::null()).output().unwrap();
     assert!(matches!(output.status.code(), Some(0 | 3)), "{output:?}");
 }
+
+/// A history with its exit code, its core, and what is wrong with a file that holds none.
+#[test]
+fn histories_are_judged() {
+    let home = Home::new();
+    let line = |rest: &str| format!("{{\"process\":1,{rest}}}\n");
+    let called =
+        |method: &str, params: &str| line(&format!("\"type\":\"invoke\",\"method\":\"{method}\",\"params\":{params}"));
+    let made =
+        called("pool.create", r#"{"pool":"p0","prefix":"10.0.0.0/31"}"#) + &line(r#""type":"return","result":{}"#);
+    let granted = called("allocate", r#"{"owner":"a","requests":[{"pool":"p0"}]}"#)
+        + &line(r#""type":"return","result":{"granted":["10.0.0.0"]}"#);
+    home.write("right", format!("{made}{granted}"));
+    home.write("wrong", format!("{made}{granted}{granted}"));
+    home.write("empty", "");
+    home.write("torn", &made[..made.len() - 4]);
+    let right = home.poolproof(&["history", "right"]);
+    assert_eq!((right.code, right.stdout.starts_with("history: pass on 2 calls")), (Some(0), true), "{}", right.stdout);
+    let wrong = home.poolproof(&["history", "wrong", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&wrong.stdout).unwrap();
+    assert_eq!((wrong.code, &report["property"]), (Some(1), &"linearizable".into()), "{report}");
+    assert_eq!(report["core"][0]["call"], "allocate \"a\" p0");
+    for (file, complaint) in [("empty", "holds no call"), ("torn", "line 2: "), ("missing", "cannot read missing")] {
+        let ended = home.poolproof(&["history", file]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{file}");
+        assert!(ended.stderr.contains(complaint), "{file}: {}", ended.stderr);
+    }
+}

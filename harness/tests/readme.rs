@@ -17,6 +17,16 @@ fn the_rust_example_is_an_excerpt() {
     }
 }
 
+/// The history that is shown is violated, for the reason that is given.
+#[test]
+fn the_history_example_is_judged_as_it_says() {
+    let shown = README.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let found = poolproof::history::lines::read(shown.as_bytes()).unwrap();
+    let judgement = poolproof::history::judge(&found.history, &found.contract, Default::default());
+    let poolproof::history::Judgement::Violated(conflict) = judgement else { panic!("{judgement:?}") };
+    assert!(conflict.why.contains("exhausted") && conflict.why.contains("free"), "{}", conflict.why);
+}
+
 #[test]
 fn every_file_that_is_linked_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
