@@ -12,3 +12,4 @@ pub mod property;
 pub mod resources;
 pub mod sut;
 pub mod text;
+pub mod turns;

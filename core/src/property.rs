@@ -165,11 +165,11 @@ impl Property {
 
     /// Which engines check it, or `None` where none does yet. Some look only at certain systems:
     /// `unchecked` of the engines.
-    pub fn checked_by(self) -> Option<&'static str> {
+    pub fn checked_by(self) -> &'static str {
         match self {
-            Property::Linearizable => None,
-            Property::Atomic | Property::Durable | Property::Tidy => Some("check, replay, crash"),
-            _ => Some("check, replay"),
+            Property::Linearizable => "race, history",
+            Property::Atomic | Property::Durable | Property::Tidy => "check, replay, crash",
+            _ => "check, replay",
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::memory;
 use crate::vfs;
 use crate::volume::{Image, Volume};
 use poolproof_core::fault::{Fault, Io};
+use poolproof_core::turns;
 
 /// Every path on a disk begins with this, and the disk's number.
 const ROOT: &str = "/poolproof-disk/";
@@ -21,6 +22,12 @@ impl Shared {
     /// Whoever had it before left it whole: every change to it is one call.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Volume> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same before a step of I/O, where a caller that takes turns may be interrupted.
+    pub(crate) fn step(&self) -> MutexGuard<'_, Volume> {
+        turns::pass();
+        self.lock()
     }
 
     pub(crate) fn weak(&self) -> Weak<Mutex<Volume>> {

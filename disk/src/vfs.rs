@@ -18,6 +18,7 @@ use std::ptr;
 use std::slice;
 use std::sync::LazyLock;
 
+use poolproof_core::turns;
 use rusqlite::ffi;
 
 use crate::disk::{Shared, volume_of};
@@ -160,7 +161,7 @@ unsafe extern "C" fn open(
     let Some(volume) = name.map_or_else(|| Some(Shared::default()), volume_of) else { return ffi::SQLITE_CANTOPEN };
     let creates = flags & ffi::SQLITE_OPEN_CREATE != 0;
     let journals = ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL | ffi::SQLITE_OPEN_WAL;
-    let handle = match volume.lock().open(name, creates, flags & journals != 0) {
+    let handle = match volume.step().open(name, creates, flags & journals != 0) {
         Ok(handle) => handle,
         Err(failed) => return code(Err(failed), ffi::SQLITE_CANTOPEN),
     };
@@ -178,7 +179,7 @@ unsafe extern "C" fn delete(_: *mut ffi::sqlite3_vfs, name: *const c_char, is_du
     // SAFETY: SQLite passes a text.
     let Some(name) = (unsafe { text(name) }) else { return ffi::SQLITE_IOERR_DELETE };
     let Some(volume) = volume_of(name) else { return ffi::SQLITE_IOERR_DELETE };
-    match volume.lock().delete(name, is_durable != 0) {
+    match volume.step().delete(name, is_durable != 0) {
         Err(Failed::NotFound) => ffi::SQLITE_IOERR_DELETE_NOENT,
         done => code(done, ffi::SQLITE_IOERR_DELETE),
     }
@@ -188,7 +189,7 @@ unsafe extern "C" fn access(_: *mut ffi::sqlite3_vfs, name: *const c_char, _: c_
     // SAFETY: SQLite passes a text.
     let Some(name) = (unsafe { text(name) }) else { return ffi::SQLITE_IOERR_ACCESS };
     let Some(volume) = volume_of(name) else { return ffi::SQLITE_IOERR_ACCESS };
-    match volume.lock().exists(name) {
+    match volume.step().exists(name) {
         // SAFETY: SQLite passes where the answer goes.
         Ok(exists) => unsafe { *out = exists.into() },
         Err(failed) => return code(Err(failed), ffi::SQLITE_IOERR_ACCESS),
@@ -219,8 +220,10 @@ unsafe extern "C" fn randomness(_: *mut ffi::sqlite3_vfs, length: c_int, out: *m
     length
 }
 
-/// Time does not pass here.
+/// Time does not pass here, but others may go on.
 unsafe extern "C" fn sleep(_: *mut ffi::sqlite3_vfs, microseconds: c_int) -> c_int {
+    // Whoever waits, waits for others.
+    let _ = turns::wait_for_others();
     microseconds
 }
 
@@ -242,31 +245,31 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, out: *mut c_void, length: c_int, offset: i64) -> c_int {
     // SAFETY: an open file; a buffer of `length` bytes, which SQLite does not touch meanwhile.
     let (file, buffer) = unsafe { (opened(file), slice::from_raw_parts_mut(out.cast::<u8>(), length as usize)) };
-    code(file.volume.lock().read(&file.handle, offset as usize, buffer), ffi::SQLITE_IOERR_READ)
+    code(file.volume.step().read(&file.handle, offset as usize, buffer), ffi::SQLITE_IOERR_READ)
 }
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, bytes: *const c_void, length: c_int, offset: i64) -> c_int {
     // SAFETY: an open file; `length` bytes, which nobody changes meanwhile.
     let (file, bytes) = unsafe { (opened(file), slice::from_raw_parts(bytes.cast::<u8>(), length as usize)) };
-    code(file.volume.lock().write(&file.handle, offset as usize, bytes), ffi::SQLITE_IOERR_WRITE)
+    code(file.volume.step().write(&file.handle, offset as usize, bytes), ffi::SQLITE_IOERR_WRITE)
 }
 
 unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    code(file.volume.lock().resize(&file.handle, size as usize), ffi::SQLITE_IOERR_TRUNCATE)
+    code(file.volume.step().resize(&file.handle, size as usize), ffi::SQLITE_IOERR_TRUNCATE)
 }
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _: c_int) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    code(file.volume.lock().sync(&mut file.handle), ffi::SQLITE_IOERR_FSYNC)
+    code(file.volume.step().sync(&mut file.handle), ffi::SQLITE_IOERR_FSYNC)
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, out: *mut i64) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    match file.volume.lock().size(&file.handle) {
+    match file.volume.step().size(&file.handle) {
         // SAFETY: SQLite passes where the answer goes.
         Ok(size) => unsafe { *out = size as i64 },
         Err(failed) => return code(Err(failed), ffi::SQLITE_IOERR_FSTAT),
@@ -287,20 +290,20 @@ fn level(level: c_int) -> Level {
 unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, wanted: c_int) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    code(file.volume.lock().lock(&file.handle, level(wanted)), ffi::SQLITE_IOERR_LOCK)
+    code(file.volume.step().lock(&file.handle, level(wanted)), ffi::SQLITE_IOERR_LOCK)
 }
 
 unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, wanted: c_int) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    file.volume.lock().unlock(&file.handle, level(wanted));
+    file.volume.step().unlock(&file.handle, level(wanted));
     ffi::SQLITE_OK
 }
 
 unsafe extern "C" fn check_reserved_lock(file: *mut ffi::sqlite3_file, out: *mut c_int) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    match file.volume.lock().is_reserved(&file.handle) {
+    match file.volume.step().is_reserved(&file.handle) {
         // SAFETY: SQLite passes where the answer goes.
         Ok(is_reserved) => unsafe { *out = is_reserved.into() },
         Err(failed) => return code(Err(failed), ffi::SQLITE_IOERR_CHECKRESERVEDLOCK),
@@ -330,7 +333,7 @@ unsafe extern "C" fn shm_map(
 ) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    let mapped = file.volume.lock().map(&mut file.handle, region as usize, bytes as usize, makes != 0);
+    let mapped = file.volume.step().map(&mut file.handle, region as usize, bytes as usize, makes != 0);
     // What is mapped stays where it is until `shm_unmap` or `close`: the handle holds it.
     let (place, code) = match mapped {
         Ok(place) => (place.unwrap_or(ptr::null_mut()), ffi::SQLITE_OK),
@@ -346,11 +349,11 @@ unsafe extern "C" fn shm_lock(file: *mut ffi::sqlite3_file, first: c_int, count:
     let file = unsafe { opened(file) };
     let slots = first as u32..(first + count) as u32;
     if flags & ffi::SQLITE_SHM_UNLOCK != 0 {
-        file.volume.lock().give(&file.handle, slots);
+        file.volume.step().give(&file.handle, slots);
         return ffi::SQLITE_OK;
     }
     let is_shared = flags & ffi::SQLITE_SHM_SHARED != 0;
-    code(file.volume.lock().take(&file.handle, slots, is_shared), ffi::SQLITE_IOERR_SHMLOCK)
+    code(file.volume.step().take(&file.handle, slots, is_shared), ffi::SQLITE_IOERR_SHMLOCK)
 }
 
 unsafe extern "C" fn shm_barrier(_: *mut ffi::sqlite3_file) {
@@ -360,6 +363,6 @@ unsafe extern "C" fn shm_barrier(_: *mut ffi::sqlite3_file) {
 unsafe extern "C" fn shm_unmap(file: *mut ffi::sqlite3_file, _: c_int) -> c_int {
     // SAFETY: an open file.
     let file = unsafe { opened(file) };
-    file.volume.lock().unmap(&mut file.handle);
+    file.volume.step().unmap(&mut file.handle);
     ffi::SQLITE_OK
 }

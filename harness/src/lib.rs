@@ -45,7 +45,7 @@
 //! process keeps, and is the global allocator for that; who has another one leaves it out. `proptest` and `arbitrary` make scenarios a `Strategy` and
 //! `Arbitrary`.
 
-pub use poolproof_core::{address, contract, fault, operation, property};
+pub use poolproof_core::{address, contract, fault, operation, property, turns};
 
 pub mod engine;
 pub mod generate;

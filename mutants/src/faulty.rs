@@ -1,5 +1,7 @@
 //! What a mutant is, and how it becomes a system under test.
 
+use std::sync::Arc;
+
 use poolproof_allocator::{Policy, Repeat, Strategy};
 use poolproof_core::contract::Contract;
 use poolproof_core::fault::{Counted, Fault, IoStep};
@@ -10,6 +12,7 @@ use poolproof_core::sut::{Failure, Resource, Resources, Sut};
 
 use crate::base::Base;
 use crate::io::Disk;
+use crate::racing::{Common, Raced, Racing};
 
 /// Whether a mutant's defect is there. Without it the mutant is right, which shows that it is this one defect that is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +80,16 @@ pub struct Mutant {
     /// How it is set up.
     pub setting: Setting,
     /// Makes one.
-    pub make: fn() -> Box<dyn Faulty>,
+    pub make: Make,
+}
+
+/// How a mutant is made.
+#[derive(Clone, Copy)]
+pub enum Make {
+    /// For one caller.
+    Alone(fn() -> Box<dyn Faulty>),
+    /// For each of several callers.
+    Together(fn() -> Box<dyn Racing>),
 }
 
 /// The engine that shows a defect, by what has to happen for it.
@@ -87,6 +99,8 @@ pub enum Engine {
     Check,
     /// I/O that fails within a call.
     Crash,
+    /// Callers at the same time.
+    Race,
 }
 
 impl Engine {
@@ -95,6 +109,7 @@ impl Engine {
         match self {
             Engine::Check => "check",
             Engine::Crash => "crash",
+            Engine::Race => "race",
         }
     }
 }
@@ -132,7 +147,14 @@ impl Setting {
 impl Mutant {
     /// A mutant in the usual setting, which calls show.
     pub const fn new(id: &'static str, breaks: &'static [Property], make: fn() -> Box<dyn Faulty>) -> Mutant {
+        let make = Make::Alone(make);
         Mutant { id, breaks, shortest: None, engine: Engine::Check, setting: Setting::USUAL, make }
+    }
+
+    /// A mutant in the usual setting, which callers at the same time show.
+    pub const fn racing(id: &'static str, breaks: &'static [Property], make: fn() -> Box<dyn Racing>) -> Mutant {
+        let make = Make::Together(make);
+        Mutant { id, breaks, shortest: None, engine: Engine::Race, setting: Setting::USUAL, make }
     }
 
     /// The same in another setting.
@@ -153,14 +175,23 @@ impl Mutant {
     /// The mutant as a system under test.
     pub fn sut(&self, bug: Bug) -> Box<dyn Sut> {
         let Setting { variant, promise } = self.setting;
-        let contract = promise(variant.contract(true));
-        Box::new(Running { mutant: *self, bug, contract, faulty: (self.make)(), base: Base::new(variant) })
+        match self.make {
+            Make::Alone(make) => {
+                let contract = promise(variant.contract(true));
+                Box::new(Running { mutant: *self, make, bug, contract, faulty: make(), base: Base::new(variant) })
+            }
+            Make::Together(make) => {
+                let contract = promise(variant.contract(false));
+                Box::new(Raced { make, variant, bug, contract, caller: make(), common: Arc::new(Common::new(variant)) })
+            }
+        }
     }
 }
 
 /// A mutant under test.
 struct Running {
     mutant: Mutant,
+    make: fn() -> Box<dyn Faulty>,
     bug: Bug,
     contract: Contract,
     faulty: Box<dyn Faulty>,
@@ -180,7 +211,7 @@ impl Sut for Running {
     }
 
     fn reset(&mut self) -> Result<(), Failure> {
-        self.faulty = (self.mutant.make)();
+        self.faulty = (self.make)();
         // After a panic nothing inside is to be trusted.
         if self.base.allocator().reset().is_err() {
             self.base = Base::new(self.mutant.setting.variant);
@@ -205,7 +236,7 @@ impl Sut for Running {
     }
 
     fn forget(&mut self) -> bool {
-        self.faulty = (self.mutant.make)();
+        self.faulty = (self.make)();
         self.base = Base::new(self.mutant.setting.variant);
         true
     }
@@ -228,7 +259,7 @@ impl Sut for Running {
 
     fn disarm(&mut self) -> Counted {
         let steps = IoStep::numbered(self.base.disk.steps());
-        self.base.disk.arm(&[]);
+        self.base.disk.disarm();
         Counted { steps, allocations: 0 }
     }
 

@@ -15,13 +15,20 @@ pub(crate) struct Disk {
     steps: Vec<Io>,
     struck: Vec<Fault>,
     is_down: bool,
+    /// Are steps counted? Else nothing is kept of them.
+    is_armed: bool,
 }
 
 impl Disk {
     /// Sets the faults to come, and counts steps anew.
     pub(crate) fn arm(&mut self, faults: &[Fault]) {
         let is_down = self.is_down;
-        *self = Disk { faults: faults.to_vec(), is_down, ..Disk::default() };
+        *self = Disk { faults: faults.to_vec(), is_down, is_armed: true, ..Disk::default() };
+    }
+
+    /// From now on nothing goes wrong, and nothing is counted.
+    pub(crate) fn disarm(&mut self) {
+        *self = Disk { is_down: self.is_down, ..Disk::default() };
     }
 
     /// The steps since then.
@@ -46,6 +53,9 @@ impl Disk {
 
     /// Counts a step, and tells which fault strikes at it.
     fn next(&mut self, io: Io) -> Option<Fault> {
+        if !self.is_armed {
+            return None;
+        }
         let step = self.steps.len() as u32;
         self.steps.push(io);
         let is_due = |fault: &&Fault| {

@@ -14,12 +14,13 @@
 //! | [`exhaustion`] | that refuse although something is free |
 //! | [`input`] | that stumble over input, or take for ever |
 //! | [`persistence`] | that forget |
-//! | [`concurrency`] | that leave something held |
+//! | [`concurrency`] | that leave something held, or let others come in between |
 //! | [`time`] | that misjudge time, or use again too soon |
 //! | [`properties`] | that break a property and, as nearly as can be, no other: three for each |
 //!
 //! Most of them show in calls one after another. Those that need I/O to fail within a call do it in the steps of [`io`], and say
-//! so by [`Mutant::in_crash`].
+//! so by [`Mutant::in_crash`]. Those that need callers at the same time are made of [critical sections](racing), and listed by
+//! [`Mutant::racing`].
 //!
 //! To add one, write it in the file of its family, with a citation of where it comes from, and put it into that file's list.
 
@@ -35,10 +36,12 @@ pub mod leaks;
 pub mod ownership;
 pub mod persistence;
 pub mod properties;
+pub mod racing;
 pub mod time;
 mod waiting;
 
-pub use faulty::{Bug, Engine, Faulty, Mutant};
+pub use faulty::{Bug, Engine, Faulty, Make, Mutant};
+pub use racing::Racing;
 pub use waiting::{Needs, WAITING, Waiting};
 
 /// Every mutant with the name of its family, family by family.

@@ -118,6 +118,21 @@ pub trait Sut {
         false
     }
 
+    /// Another handle on the same state, for one more caller at the same time; nothing where there can be none. It is used in
+    /// another thread, and gone before the next reset.
+    ///
+    /// # Errors
+    ///
+    /// When there could be one, and it cannot be had.
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        Ok(None)
+    }
+
+    /// Do callers with several handles ask whose turn it is wherever they can be interrupted ([`turns`](crate::turns))?
+    fn takes_turns(&self) -> bool {
+        false
+    }
+
     /// The end of what the system wrote for people, to be shown with a violation.
     fn diagnostics(&self) -> String {
         String::new()

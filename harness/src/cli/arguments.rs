@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use poolproof::generate::Generator;
+use poolproof::generate::{Generator, Lanes};
 use poolproof::property::Property;
 
 /// Fuzzing and property testing for allocators of IP addresses and prefixes.
@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Shrink(Shrink),
     /// Print each step with what the system answered and what the model allowed
     Explain(Explain),
+    /// Draw scenarios with callers at the same time, and judge what they saw
+    Race(Race),
     /// Judge a recorded history of concurrent callers: is there an order that explains it?
     History(History),
     /// Put faulty allocators under test: each must be caught
@@ -110,6 +112,26 @@ pub(crate) struct Exhaust {
     /// Steps a scenario, at most; each one more takes some ten times as long
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=32))]
     pub(crate) depth: u64,
+    #[command(flatten)]
+    pub(crate) finds: Finds,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Race {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Callers at the same time, at most
+    #[arg(long, value_name = "N", default_value_t = Lanes::DEFAULT as u64, value_parser = clap::value_parser!(u64).range(2..=16))]
+    pub(crate) lanes: u64,
+    /// How long: 30s, 5m, 1h [default: 30s]
+    #[arg(long, value_parser = time, conflicts_with = "runs", allow_hyphen_values = true)]
+    pub(crate) time: Option<Duration>,
+    /// How many scenarios, instead of a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) runs: Option<u64>,
+    /// Decides everything that is drawn, but not which calls meet [default: another one each time; it is printed]
+    #[arg(long, value_name = "S", value_parser = seed)]
+    pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) finds: Finds,
 }
@@ -236,9 +258,6 @@ fn seed(text: &str) -> Result<u64, String> {
 }
 
 fn property(name: &str) -> Result<Property, String> {
-    let property = Property::from_name(name).ok_or("there is no such property; `poolproof properties` lists them")?;
-    match property.checked_by() {
-        Some(_) => Ok(property),
-        None => Err(format!("no engine checks `{name}` yet; `poolproof properties` says which are checked")),
-    }
+    let unknown = || "there is no such property; `poolproof properties` lists them".to_owned();
+    Property::from_name(name).ok_or_else(unknown)
 }

@@ -1,16 +1,16 @@
-//! The commands `check`, `exhaust`, `crash` and `replay`.
+//! The commands `check`, `exhaust`, `crash`, `race` and `replay`.
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::arguments::{Check, Common, Crash, Exhaust, Replay};
+use super::arguments::{Check, Common, Crash, Exhaust, Race, Replay};
 use super::progress::Bar;
 use super::{hang_reporter, probe, publish, start};
 use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::engine::examine::unchecked;
 use poolproof::engine::replay;
-use poolproof::engine::{crash, exhaust};
+use poolproof::engine::{crash, exhaust, race};
 use poolproof::property::{Property, Verdict};
 use poolproof::sut::Sut;
 
@@ -70,6 +70,36 @@ pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
     demand_checked(sut.as_ref(), &options.properties)?;
     let mut bar = Bar::of(options.budget, hang_reporter(common));
     let report = exhaust::exhaust(sut.as_mut(), depth, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    drop(bar);
+    drop(sut);
+    publish(&report, common)
+}
+
+pub(super) fn race(arguments: &Race) -> Result<Verdict> {
+    let common = &arguments.common;
+    let budget = match arguments.runs {
+        Some(runs) => Budget::Runs(runs),
+        None => Budget::Time(arguments.time.unwrap_or(DEFAULT_TIME)),
+    };
+    let options = Options {
+        engine: Engine::Race { lanes: usize::try_from(arguments.lanes)? },
+        sut: common.sut.clone(),
+        budget,
+        seed: arguments.seed.unwrap_or_else(fresh_seed),
+        // Lanes are short, and come without a tour.
+        max_steps: 0,
+        tours: false,
+        properties: arguments.finds.property.clone(),
+        keep_going: arguments.finds.keep_going,
+        save: arguments.finds.save.clone(),
+    };
+    probe(&options.save, "--save")?;
+    let mut sut = match start(common)? {
+        Ok(sut) => sut,
+        Err(report) => return publish(&report, common),
+    };
+    let mut bar = Bar::of(budget, hang_reporter(common));
+    let report = race::race(sut.as_mut(), &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
     publish(&report, common)

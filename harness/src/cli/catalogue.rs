@@ -17,7 +17,7 @@ pub(super) fn suts(format: Format) -> Result<Verdict> {
 pub(super) fn properties(format: Format) -> Result<Verdict> {
     let line = |property: Property| {
         let weakness = property.weakness().unwrap_or("-");
-        let engines = property.checked_by().unwrap_or("no engine yet");
+        let engines = property.checked_by();
         format!("{:<15} {}\n{:<15} {weakness}; {engines}\n", property.name(), property.promise(), "")
     };
     let lines = Property::ALL.into_iter().map(line).collect::<String>();

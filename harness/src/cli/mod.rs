@@ -57,6 +57,7 @@ fn run(arguments: Arguments) -> Result<Verdict> {
         Command::Replay(replay) => campaign::replay(&replay),
         Command::Shrink(shrink) => single::shrink(&shrink),
         Command::Explain(explain) => single::explain(&explain),
+        Command::Race(race) => campaign::race(&race),
         Command::History(history) => history::judge(&history),
         #[cfg(feature = "mutants")]
         Command::Mutants(mutants) => mutants::run(&mutants),

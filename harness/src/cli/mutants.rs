@@ -153,7 +153,7 @@ fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> R
     let mut child = trial::this_program()?
         .args([mutant.engine.name(), "--format", "json", "--sut", &sut])
         .args([limit(mutant.engine), &arguments.budget.to_string(), "--seed", &seed.to_string()])
-        .args(arguments.no_tour.then_some("--no-tour"))
+        .args((arguments.no_tour && mutant.engine != Engine::Race).then_some("--no-tour"))
         .args([Path::new("--save"), folder])
         .stdout(output.try_clone().context("cannot hand on a temporary file")?)
         .spawn()
@@ -169,7 +169,7 @@ fn try_once(mutant: &Mutant, seed: u64, arguments: &Mutants, folder: &Path) -> R
 /// The option that limits how often a scenario is run.
 fn limit(engine: Engine) -> &'static str {
     match engine {
-        Engine::Check => "--runs",
+        Engine::Check | Engine::Race => "--runs",
         Engine::Crash => "--executions",
     }
 }

@@ -15,6 +15,7 @@ use crate::generate::{Generator, tour};
 use crate::interrupt;
 use crate::property::Property;
 use crate::report::{Report, Reported};
+use crate::scenario::Scenario;
 use crate::sut::{Failure, Sut};
 
 /// A scenario may take one part in so many of a campaign's time, but at least this long.
@@ -41,6 +42,11 @@ pub enum Engine {
     Exhaust,
     /// [`crash`](super::crash::crash()).
     Crash,
+    /// [`race`](super::race::race()), with so many lanes at most.
+    Race {
+        /// Lanes.
+        lanes: usize,
+    },
 }
 
 /// What a campaign is to do.
@@ -77,12 +83,25 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
         generator = generator.with_rare_restarts();
     }
     let mut tour = if options.tours { tour(sut.contract()) } else { Vec::new() }.into_iter();
+    let draw = |seed| tour.next().unwrap_or_else(|| generator.scenario(seed));
+    let mut report = run_drawn(sut, options, progress, draw)?;
+    report.conclude(sut.contract());
+    Ok(report)
+}
+
+/// Draws a scenario for each seed and runs it. The report has no verdict yet.
+pub(super) fn run_drawn(
+    sut: &mut dyn Sut,
+    options: &Options,
+    progress: &mut dyn Progress,
+    mut draw: impl FnMut(u64) -> Scenario,
+) -> Result<Report, Failure> {
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).watched(sut, on_hang(options, &reporter))?;
     let mut campaign = Campaign::new(Report::new(&options.sut, Some(options.seed)).on(sut), examiner, progress);
     while goes_on(options.budget, &campaign) {
         let seed = mix(options.seed, campaign.report.scenarios);
-        let scenario = Arc::new(tour.next().unwrap_or_else(|| generator.scenario(seed)));
+        let scenario = Arc::new(draw(seed));
         if let (Budget::Time(time), false) = (options.budget, sut.is_fast()) {
             campaign.limit_scenario(share(time, campaign.elapsed()));
         }
@@ -100,9 +119,7 @@ pub fn check(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) 
             break;
         }
     }
-    let mut report = campaign.end();
-    report.conclude(sut.contract());
-    Ok(report)
+    Ok(campaign.end())
 }
 
 /// How long the next scenario may last: no campaign should be spent on one, nor last much longer than

@@ -71,7 +71,7 @@ impl Border {
 pub fn unchecked(sut: &dyn Sut, property: Property) -> Option<&'static str> {
     let contract = sut.contract();
     let (is_checked, why) = match property {
-        Property::Linearizable => (false, "no engine checks it yet"),
+        Property::Linearizable => (false, "only scenarios with lanes show it, which `race` draws"),
         Property::Tidy => (is_countable(sut), "what this system has hold of cannot be counted"),
         Property::Unpredictable => (contract.unpredictable, "its contract does not promise random choice"),
         Property::Durable => (contract.durable, "its contract does not promise durability"),
@@ -159,6 +159,11 @@ impl Examiner {
     ///
     /// The harness's or the user's own; whatever the system does wrong is a finding.
     pub fn examine(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
+        if scenario.has_lanes()
+            && let Some(run) = self.race(sut, scenario)?
+        {
+            return Ok(run);
+        }
         let mut run = self.runner.run(sut, scenario, &mut Unwatched)?;
         if run.finding.is_none() {
             let mut violation = self.predictable(sut, scenario, &run.choices)?;
@@ -242,6 +247,11 @@ impl Examiner {
         let compared = self.uncounted(|runner| compare_times(runner, sut, (scenario, run), &small, border));
         self.spent += started.elapsed();
         Ok(compared?.map(|message| Violation::new(Property::Bounded, message)))
+    }
+
+    /// Does it look after many scenarios?
+    pub(super) fn is_sparing(&self) -> bool {
+        self.is_sparing
     }
 
     /// May long calls be looked at again?

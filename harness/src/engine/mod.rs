@@ -2,8 +2,9 @@
 //!
 //! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
 //! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them,
-//! [`exhaust`] tries all that are small, [`crash`] strikes at each step of I/O (`faults` sees to what that leaves behind), [`replay`] reads them from files, each in a `campaign`, and
-//! [`minimise`] makes a failing one small. Each campaign ends in a [`Report`].
+//! [`exhaust`] tries all that are small, [`crash`] strikes at each step of I/O (`faults` sees to what that leaves behind),
+//! [`race`] has several callers at once, [`replay`] reads them from files, each in a `campaign`, and [`minimise`] makes a
+//! failing one small. Each campaign ends in a [`Report`].
 
 mod blame;
 mod campaign;
@@ -19,6 +20,7 @@ pub mod fuzz;
 mod heap;
 pub mod minimise;
 mod panics;
+pub mod race;
 pub mod replay;
 pub mod run;
 pub mod session;

@@ -108,7 +108,7 @@ impl Watch for Unwatched {}
 pub struct Runner {
     /// The model, which holds the coverage.
     pub model: Model,
-    traces: Vec<Trace>,
+    pub(super) traces: Vec<Trace>,
     pub(super) watchdog: Option<Watchdog>,
     /// The next scenario, if it is shared.
     shared: Option<Arc<Scenario>>,
@@ -372,8 +372,8 @@ impl Pass<'_> {
             Step::Replay { step } => self.replay(*step),
             Step::Restart => self.start_again(false),
             Step::Crash => self.start_again(true),
-            // Kept for the step that follows.
-            Step::Fault(_) => Ok(()),
+            // A fault is kept for the step that follows; lanes are taken one after the other.
+            Step::Fault(_) | Step::Turns(_) | Step::Lane | Step::Join => Ok(()),
         }
     }
 
@@ -412,28 +412,7 @@ impl Pass<'_> {
 
     /// Why the system must not be asked this.
     fn outside_contract<A>(&self, operation: &Operation<A>) -> Option<&'static str> {
-        let contract = self.runner.model.contract();
-        let method = operation.method();
-        if method == Method::Raw {
-            return (!contract.limits.raw).then_some("the system has no wire for malformed lines");
-        }
-        if !contract.has(method) {
-            return Some("the system does not have this method");
-        }
-        match operation {
-            Operation::Allocate { ttl_ms: Some(_), .. } if contract.clock == Clock::None => {
-                Some("the system has no leases")
-            }
-            Operation::Allocate { requests, .. } if !contract.limits.pool_twice && asks_a_pool_twice(requests) => {
-                Some("the adapter cannot ask one pool twice in a call")
-            }
-            Operation::CreatePool { prefix, .. } if !contract.families.is_both() => {
-                let family = parse_prefix(prefix).map(|prefix| Family::of(prefix.network()));
-                let unserved = family.is_some_and(|family| !contract.families.contains(family));
-                unserved.then_some("the system does not serve this address family")
-            }
-            _ => None,
-        }
+        outside(self.runner.model.contract(), operation)
     }
 
     /// Sends a call, judges it, and keeps what later steps may refer to.
@@ -709,6 +688,31 @@ fn asks_a_pool_twice<A>(requests: &[Request<A>]) -> bool {
 fn numbered(owner: &str, number: u32) -> Text {
     let cut = (0..=LONGEST_NUMBERED_NAME.min(owner.len())).rev().find(|at| owner.is_char_boundary(*at)).unwrap_or(0);
     format!("{}-{}", &owner[..cut], number + 1).into()
+}
+
+/// Why a system with this contract must not be asked this.
+pub(super) fn outside<A>(contract: &Contract, operation: &Operation<A>) -> Option<&'static str> {
+    let method = operation.method();
+    if method == Method::Raw {
+        return (!contract.limits.raw).then_some("the system has no wire for malformed lines");
+    }
+    if !contract.has(method) {
+        return Some("the system does not have this method");
+    }
+    match operation {
+        Operation::Allocate { ttl_ms: Some(_), .. } if contract.clock == Clock::None => {
+            Some("the system has no leases")
+        }
+        Operation::Allocate { requests, .. } if !contract.limits.pool_twice && asks_a_pool_twice(requests) => {
+            Some("the adapter cannot ask one pool twice in a call")
+        }
+        Operation::CreatePool { prefix, .. } if !contract.families.is_both() => {
+            let family = parse_prefix(prefix).map(|prefix| Family::of(prefix.network()));
+            let unserved = family.is_some_and(|family| !contract.families.contains(family));
+            unserved.then_some("the system does not serve this address family")
+        }
+        _ => None,
+    }
 }
 
 /// Runs the system's own code: a panic in it is a violation of `total`, not our end.

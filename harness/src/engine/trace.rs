@@ -7,7 +7,7 @@ use crate::operation::{Answer, Grants, Operation, Text, Written};
 use crate::scenario::{Operand, spell};
 
 /// What a step left behind for later ones.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Trace {
     /// The call as it was sent; for [`Step::Replay`].
     pub(super) sent: Option<Operation>,

@@ -8,6 +8,7 @@
 //! Everything drawn fits the contract. To add an operation: a line in `steps`' table.
 
 mod faults;
+mod lanes;
 mod lines;
 mod names;
 mod pools;
@@ -19,6 +20,7 @@ use fastrand::Rng;
 use crate::contract::Contract;
 use crate::operation::Text;
 use crate::scenario::{Scenario, Step};
+pub use lanes::Lanes;
 use pools::DrawnPool;
 use steps::Weights;
 pub use tour::tour;

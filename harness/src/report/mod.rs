@@ -198,6 +198,9 @@ impl Reported {
                 format!("poolproof check --sut {sut} --seed {seed} --steps {max_steps}{tour} --runs {runs}")
             }
             Engine::Exhaust => format!("poolproof exhaust --sut {sut} --depth {max_steps}"),
+            Engine::Race { lanes } => {
+                format!("poolproof race --sut {sut} --lanes {lanes} --seed {seed} --runs {runs}")
+            }
             // Given files are looked at in the same order, whatever the seed.
             Engine::Crash => {
                 format!(

@@ -73,6 +73,14 @@ pub enum Step {
     Crash,
     /// Something that goes wrong within the next step that is no fault.
     Fault(Fault),
+    /// In which order the callers of the lanes go on, each by its number from 0, wherever they can be interrupted. Whoever
+    /// cannot interrupt them lets them run as they happen to.
+    Turns(Vec<u8>),
+    /// From here on come the steps of one more caller, which is at work at the same time as those of other lanes. Whoever
+    /// cannot do several things at a time takes one lane after the other.
+    Lane,
+    /// All callers are done; from here on there is one again.
+    Join,
 }
 
 /// "What step N was granted": the `nth` grant of a step, both counted from 0.
@@ -188,13 +196,21 @@ impl Step {
             | Step::Drain { .. }
             | Step::Restart
             | Step::Crash
-            | Step::Fault(_) => {}
+            | Step::Fault(_)
+            | Step::Turns(_)
+            | Step::Lane
+            | Step::Join => {}
         }
         found.into_iter()
     }
 }
 
 impl Scenario {
+    /// Are there callers at work at the same time?
+    pub fn has_lanes(&self) -> bool {
+        self.steps.contains(&Step::Lane)
+    }
+
     /// The scenario with one more step.
     pub(crate) fn followed_by(&self, step: &Step) -> Scenario {
         let mut steps = Vec::with_capacity(self.steps.len() + 1);

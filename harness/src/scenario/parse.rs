@@ -226,10 +226,13 @@ impl<'a> Line<'a> {
             "restart" => Step::Restart,
             "crash" => Step::Crash,
             "fault" => Step::Fault(self.fault()?),
+            "turns" => Step::Turns(self.turns()?),
+            "lane" => Step::Lane,
+            "join" => Step::Join,
             word => {
                 let message = format!(
                     "`{}` is no step; steps are pool, update, delete, allocate, release, release-owner, renew, \
-                     begin, commit, rollback, list, usage, advance, restart, crash, fault, fill, drain, replay, raw",
+                     begin, commit, rollback, list, usage, advance, restart, crash, fault, fill, drain, replay, raw, turns, lane, join",
                     shown(word)
                 );
                 return Err(self.error_at(start, message));
@@ -451,6 +454,19 @@ impl<'a> Line<'a> {
     fn ttl(&mut self) -> Parsed<Option<u64>> {
         self.gap()?;
         if self.take_word("ttl") { self.number().map(Some) } else { Ok(None) }
+    }
+
+    /// Numbers of lanes, from 1, up to the end of the line.
+    fn turns(&mut self) -> Parsed<Vec<u8>> {
+        let mut order = Vec::new();
+        while !self.at_end() {
+            self.gap()?;
+            let start = self.at;
+            let lane: u16 = self.digits()?;
+            let from_zero = lane.checked_sub(1).and_then(|lane| u8::try_from(lane).ok());
+            order.push(from_zero.ok_or_else(|| self.expected_at(start, "the number of a lane, from 1 to 256"))?);
+        }
+        Ok(order)
     }
 
     /// A number that is a token of its own.

@@ -32,6 +32,12 @@ impl fmt::Display for Step {
             Step::Restart => f.write_str("restart"),
             Step::Crash => f.write_str("crash"),
             Step::Fault(fault) => write!(f, "fault {fault}"),
+            Step::Turns(order) => {
+                f.write_str("turns")?;
+                order.iter().try_for_each(|lane| write!(f, " {}", u64::from(*lane) + 1))
+            }
+            Step::Lane => f.write_str("lane"),
+            Step::Join => f.write_str("join"),
         }
     }
 }

@@ -123,7 +123,14 @@ fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
                 }
             }
         }
-        Step::Fill { .. } | Step::Drain { .. } | Step::Restart | Step::Crash | Step::Fault(_) => {}
+        Step::Fill { .. }
+        | Step::Drain { .. }
+        | Step::Restart
+        | Step::Crash
+        | Step::Fault(_)
+        | Step::Turns(_)
+        | Step::Lane
+        | Step::Join => {}
     }
 }
 
@@ -194,8 +201,20 @@ fn simpler_steps(step: &Step, steps: &[Step]) -> Vec<Step> {
             steps.get(*step as usize).filter(|step| matches!(step, Step::Call(_))).cloned().into_iter().collect()
         }
         Step::Fault(fault) => simpler_faults(*fault).map(Step::Fault).collect(),
-        Step::Restart | Step::Crash => Vec::new(),
+        Step::Turns(order) => simpler_turns(order).map(Step::Turns).collect(),
+        Step::Restart | Step::Crash | Step::Lane | Step::Join => Vec::new(),
     }
+}
+
+/// Fewer turns: none, the first half, all but one.
+fn simpler_turns(order: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let halves = [0, order.len() / 2].into_iter().filter(|half| *half < order.len()).map(|half| order[..half].to_vec());
+    let without = (0..order.len()).rev().map(|place| {
+        let mut fewer = order.to_vec();
+        fewer.remove(place);
+        fewer
+    });
+    halves.chain(without)
 }
 
 /// The plainest kinds first, then earlier steps and other draws.
@@ -396,7 +415,14 @@ pub(crate) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &
             }
             Step::Drain { pool, .. } => visit(false, pool),
             Step::Call(operation) => visit_call_names(operation, &mut visit),
-            Step::AdvanceTo { .. } | Step::Replay { .. } | Step::Restart | Step::Crash | Step::Fault(_) => {}
+            Step::AdvanceTo { .. }
+            | Step::Replay { .. }
+            | Step::Restart
+            | Step::Crash
+            | Step::Fault(_)
+            | Step::Turns(_)
+            | Step::Lane
+            | Step::Join => {}
         }
     }
 }

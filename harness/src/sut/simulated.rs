@@ -1,6 +1,7 @@
 //! `simulated`: the reference allocator on SQLite, on a disk that fails at any step it is told to, and in memory that is
 //! refused at any allocation.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use poolproof_allocator::{Allocator, SqliteAllocator, SqliteOptions, Synchronous};
@@ -21,7 +22,7 @@ const NAME: &str = "allocator.db";
 /// The reference allocator on a simulated disk.
 #[derive(Debug)]
 pub struct Simulated {
-    disk: Disk,
+    disk: Arc<Disk>,
     /// The disk with an allocator on it that holds nothing.
     empty: Snapshot,
     variant: Variant,
@@ -48,7 +49,7 @@ impl Simulated {
     /// When SQLite does not take the disk.
     pub fn with(variant: Variant, synchronous: Synchronous) -> Result<Simulated, Failure> {
         let unable = |why: String| Failure::Unable(format!("cannot make a simulated disk: {why}"));
-        let disk = Disk::new().ok_or_else(|| unable("SQLite does not take it".to_owned()))?;
+        let disk = Arc::new(Disk::new().ok_or_else(|| unable("SQLite does not take it".to_owned()))?);
         disk.start();
         drop(open(&disk, synchronous).map_err(|error| unable(with_causes(&error)))?);
         let empty = disk.snapshot();
@@ -99,6 +100,20 @@ impl Sut for Simulated {
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         let variant = self.variant;
         Ok(reference::call(self.start()?, variant, operation))
+    }
+
+    /// Another connection to the same file. Callers can be interrupted before each step of I/O.
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        self.start()?;
+        let (disk, empty, contract) = (self.disk.clone(), self.empty.clone(), self.contract.clone());
+        let (variant, synchronous) = (self.variant, self.synchronous);
+        let mut other = Simulated { disk, empty, variant, synchronous, contract, allocator: None };
+        other.start()?;
+        Ok(Some(Box::new(other)))
+    }
+
+    fn takes_turns(&self) -> bool {
+        true
     }
 
     fn restart(&mut self) -> Result<(), Failure> {

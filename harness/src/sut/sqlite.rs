@@ -120,6 +120,15 @@ impl Sut for Sqlite {
         Ok(reference::call(self.start()?, variant, operation))
     }
 
+    /// Another connection to the same file.
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        self.start()?;
+        let (path, variant, contract) = (self.path.clone(), self.variant, self.contract.clone());
+        let mut other = Sqlite { path, variant, contract, allocator: None, folder: None };
+        other.start()?;
+        Ok(Some(Box::new(other)))
+    }
+
     fn restart(&mut self) -> Result<(), Failure> {
         self.allocator = None;
         self.start().map(|_| ())

@@ -7,6 +7,7 @@
 //! anything else a process of its own is asked for a version of the protocol that nobody speaks.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::home::Home;
@@ -83,6 +84,22 @@ impl Stdio {
         self.channel.misbehaved("after a new start `initialize` gives another contract than before")
     }
 
+    /// One more process on the same state.
+    fn beside(&self) -> Result<Stdio, Failure> {
+        let Channel { command, directory, timeout, .. } = &self.channel;
+        let mut channel = Channel::at(directory.clone(), command.clone(), *timeout);
+        channel.launch()?;
+        Ok(Stdio {
+            introduction: self.introduction.clone(),
+            channel,
+            calls: 0,
+            warnings: Vec::new(),
+            strace: None,
+            struck: Vec::new(),
+            is_down: false,
+        })
+    }
+
     /// A process again after a restart or a crash, on the state that the last one left.
     fn come_up_again(&mut self, after: &str) -> Result<(), Failure> {
         self.launch_again().map_err(|failure| match failure {
@@ -155,7 +172,7 @@ impl Sut for Stdio {
             self.reset_without_refusal()?;
         } else {
             self.channel.end();
-            self.channel.directory = Home::new()?;
+            self.channel.directory = Arc::new(Home::new()?);
             self.launch_again()?;
         }
         self.calls = 0;
@@ -205,6 +222,13 @@ impl Sut for Stdio {
         self.calls += 1;
         self.channel.end();
         true
+    }
+
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        if !self.introduction.contract.shared {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(self.beside()?)))
     }
 
     fn ends_late_calls(&self) -> bool {
@@ -270,7 +294,7 @@ struct Channel {
     /// `None` once it has been ended.
     process: Option<Process>,
     /// Dropped after the process, so that only what outlives that is left to be found.
-    directory: Home,
+    directory: Arc<Home>,
     /// The number of the last request.
     id: u64,
     /// The end of what the last ended process wrote to stderr.
@@ -280,8 +304,12 @@ struct Channel {
 impl Channel {
     /// Nothing is started yet; the state directory is empty.
     fn new(command: Vec<String>, timeout: Duration) -> Result<Channel, Failure> {
-        let directory = Home::new()?;
-        Ok(Channel { command, timeout, hurry: None, directory, process: None, id: 0, last_errors: String::new() })
+        Ok(Channel::at(Arc::new(Home::new()?), command, timeout))
+    }
+
+    /// The same on this directory.
+    fn at(directory: Arc<Home>, command: Vec<String>, timeout: Duration) -> Channel {
+        Channel { command, timeout, hurry: None, directory, process: None, id: 0, last_errors: String::new() }
     }
 
     /// Starts a process only to hear it refuse a version of the protocol that nobody speaks. What it

@@ -23,6 +23,7 @@ mod exclusive;
 mod expiring;
 mod idempotent;
 mod inert;
+mod linearizable;
 mod owned;
 mod reconfigurable;
 mod released;
@@ -32,7 +33,8 @@ mod total;
 mod unpredictable;
 
 /// The mutants here, property by property.
-pub(crate) const LISTS: [&[Mutant]; 20] = [
+pub(crate) const LISTS: [&[Mutant]; 21] = [
+    linearizable::MUTANTS,
     exclusive::MUTANTS,
     contained::MUTANTS,
     complete::MUTANTS,

@@ -1,0 +1,357 @@
+//! Lanes: callers that are at work at the same time, each with a handle of its own.
+//!
+//! The beginning of a scenario, up to the first lane, is run and judged like any. Then all lanes start at once. Every call is
+//! recorded from its invocation to its return, up to the end of the scenario, where there is one caller again; what they saw
+//! in all is a [history], and that is judged.
+//!
+//! Systems that [take turns](crate::turns) are interrupted where the scenario says, so that each run is the same. Of
+//! others the machine decides which calls really meet, so a scenario is run several times.
+//!
+//! [history]: crate::history
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use super::Progress;
+use super::check::{Engine, Options, run_drawn};
+use super::examine::Examiner;
+use super::run::{Finding, Judged, Run, Runner, Stop, Watch, guarded, outside};
+use super::trace::{self, Trace};
+use crate::generate::Lanes;
+use crate::history::{self, Bounds, Call, Conflict, History, Judgement, Outcome, Recorded};
+use crate::interrupt;
+use crate::model::Model;
+use crate::operation::{
+    Allocation, Answer, Kind, Method, Operation, Refusal, Request, Requests, Response, Text, Want, Written,
+};
+use crate::property::{Property, Violation};
+use crate::report::Report;
+use crate::report::human::answered;
+use crate::scenario::{Operand, Scenario, Step};
+use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
+use crate::turns::{self, Turns};
+
+/// Runs a campaign of scenarios with lanes.
+///
+/// # Errors
+///
+/// When the system has one handle only, and what the harness itself could not do.
+pub fn race(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -> Result<Report, Failure> {
+    let Engine::Race { lanes } = options.engine else {
+        return Err(Failure::Unable("these options are another engine's".to_owned()));
+    };
+    sut.reset()?;
+    if sut.another()?.is_none() {
+        let why = "it has one handle only; `race` is for memory, sqlite, and servers whose contract says `shared`";
+        return Err(Failure::Unable(why.to_owned()));
+    }
+    let generator = Lanes::new(sut.contract(), lanes, sut.takes_turns());
+    let mut report = run_drawn(sut, options, progress, |seed| generator.scenario(seed))?;
+    report.unchecked.retain(|(property, _)| *property != Property::Linearizable);
+    report.settle();
+    Ok(report)
+}
+
+/// In a campaign a scenario is run so often; looked at by itself, for so long, and at least so often.
+const RUNS_IN_CAMPAIGN: u32 = 4;
+const TIME_ALONE: Duration = Duration::from_millis(300);
+const FEWEST_ALONE: u32 = 20;
+
+/// Scenarios are short, so there is little to search through.
+const BOUNDS: Bounds = Bounds { states: 20_000, time: Duration::from_secs(2) };
+
+/// Where the parts of a scenario are.
+struct Parts {
+    beginning: Range<usize>,
+    lanes: Vec<Range<usize>>,
+    end: Range<usize>,
+}
+
+impl Parts {
+    fn of(steps: &[Step]) -> Parts {
+        let end = steps.iter().position(|step| *step == Step::Join).unwrap_or(steps.len());
+        let starts: Vec<usize> = (0..end).filter(|index| steps[*index] == Step::Lane).collect();
+        let stops = starts.iter().skip(1).copied().chain([end]);
+        let lanes = starts.iter().zip(stops).map(|(start, stop)| start + 1..stop).collect();
+        let beginning = 0..starts.first().copied().unwrap_or(end);
+        Parts { beginning, lanes, end: (end + 1).min(steps.len())..steps.len() }
+    }
+}
+
+/// Numbers events in the order in which they happen.
+#[derive(Default)]
+struct Clock(AtomicU64);
+
+impl Clock {
+    fn tick(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+impl Examiner {
+    /// Runs a scenario with lanes until something is found, or often enough; nothing where there is only one handle.
+    pub(super) fn race(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
+        let started = Instant::now();
+        let mut number = 0;
+        loop {
+            let Some(run) = self.runner.race(sut, scenario)? else { return Ok(None) };
+            number += 1;
+            let is_enough = sut.takes_turns()
+                || match self.is_sparing() {
+                    true => number >= RUNS_IN_CAMPAIGN,
+                    false => number >= FEWEST_ALONE && started.elapsed() >= TIME_ALONE,
+                };
+            if is_enough || run.finding.is_some() || interrupt::requested() {
+                return Ok(Some(run));
+            }
+        }
+    }
+}
+
+impl Runner {
+    /// Runs a scenario with lanes once; nothing where there is only one handle.
+    fn race(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
+        let parts = Parts::of(&scenario.steps);
+        let clock = Clock::default();
+        let mut alone = Alone { clock: &clock, calls: Vec::new() };
+        let beginning = Scenario { steps: scenario.steps[parts.beginning.clone()].to_vec() };
+        let mut run = self.play(sut, &beginning, &mut alone)?;
+        if run.finding.is_some() {
+            return Ok(Some(run));
+        }
+        let mut calls = alone.calls;
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.begin(Arc::new(scenario.clone()));
+        }
+        let mut handles = Vec::new();
+        for _ in &parts.lanes {
+            match sut.another()? {
+                Some(handle) => handles.push(handle),
+                None => return Ok(None),
+            }
+        }
+        self.traces.resize_with(scenario.steps.len(), Trace::default);
+        let found = match self.at_once(handles, scenario, &parts, &clock, &mut calls) {
+            Ok(()) => self.afterwards(sut, scenario, &parts, &clock, &mut calls),
+            stopped => stopped,
+        };
+        run.operations = calls.len() as u64;
+        let violation = match found {
+            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(Stop::Found(violation)) => Some(violation),
+            Ok(()) => judged(&History::new(calls), &self.model),
+        };
+        run.finding = violation.map(|violation| Finding { step: scenario.steps.len(), violation });
+        Ok(Some(run))
+    }
+
+    /// All lanes, each in a thread.
+    fn at_once(
+        &mut self,
+        handles: Vec<Box<dyn Sut + Send>>,
+        scenario: &Scenario,
+        parts: &Parts,
+        clock: &Clock,
+        calls: &mut Vec<Recorded>,
+    ) -> Result<(), Stop> {
+        // Without an order one caller comes after the other, where they take turns.
+        let order = scenario.steps.iter().find_map(|step| match step {
+            Step::Turns(order) => Some(order.clone()),
+            _ => None,
+        });
+        let takes_turns = handles.iter().all(|handle| handle.takes_turns());
+        let turns = takes_turns.then(|| Turns::new(handles.len(), order.unwrap_or_default()));
+        let barrier = Barrier::new(handles.len());
+        let (model, traces) = (&self.model, &self.traces);
+        let lane = |number: usize, mut handle: Box<dyn Sut + Send>, steps: Range<usize>| {
+            let process = Text::from(format!("lane {}", number + 1));
+            let mut caller = Caller { process, clock, model, traces: traces.clone(), calls: Vec::new() };
+            let _turn = turns.as_ref().map(|turns| turns.enter(number as u8));
+            if turns.is_none() {
+                barrier.wait();
+            }
+            let done = steps.clone().try_for_each(|index| caller.step(handle.as_mut(), index, &scenario.steps[index]));
+            (steps, caller.traces, caller.calls, done)
+        };
+        let lanes = guarded(&self.watchdog, || {
+            thread::scope(|scope| {
+                let numbered = handles.into_iter().zip(&parts.lanes).enumerate();
+                let lane = &lane;
+                let started: Vec<_> = numbered
+                    .map(|(number, (handle, steps))| scope.spawn(move || lane(number, handle, steps.clone())))
+                    .collect();
+                started.into_iter().map(|lane| lane.join()).collect::<Vec<_>>()
+            })
+        })?;
+        let mut done = Ok(());
+        for lane in lanes {
+            // Panics of the system are caught where they happen.
+            let (steps, traces, seen, ended) = lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.traces[steps.clone()].clone_from_slice(&traces[steps]);
+            calls.extend(seen);
+            done = done.and(ended);
+        }
+        done
+    }
+
+    /// What comes after all lanes.
+    fn afterwards(
+        &mut self,
+        sut: &mut dyn Sut,
+        scenario: &Scenario,
+        parts: &Parts,
+        clock: &Clock,
+        calls: &mut Vec<Recorded>,
+    ) -> Result<(), Stop> {
+        let process = Text::from("one caller");
+        let (model, traces) = (&self.model, self.traces.clone());
+        let mut caller = Caller { process, clock, model, traces, calls: Vec::new() };
+        let watchdog = &self.watchdog;
+        let done = guarded(watchdog, || {
+            parts.end.clone().try_for_each(|index| caller.step(sut, index, &scenario.steps[index]))
+        })?;
+        calls.extend(caller.calls);
+        done
+    }
+}
+
+/// What a history breaks.
+fn judged(history: &History, model: &Model) -> Option<Violation> {
+    match history::judge(history, model.contract(), BOUNDS) {
+        Judgement::Violated(conflict) => Some(Violation::new(Property::Linearizable, told(history, &conflict))),
+        Judgement::Linearizable { .. } | Judgement::Unknown { .. } => None,
+    }
+}
+
+/// The reason, and the calls that cannot be ordered.
+fn told(history: &History, conflict: &Conflict) -> String {
+    let call = |call: &Call| {
+        let Recorded { process, operation, invoked, returned, outcome } = &call.recorded;
+        let outcome = match outcome {
+            Outcome::Answered(response) => answered(response),
+            Outcome::Unknown => "nobody knows".to_owned(),
+        };
+        let returned = returned.map_or("?".to_owned(), |returned| returned.to_string());
+        format!("{process}, {invoked}-{returned}: {operation}: {outcome}")
+    };
+    let calls: Vec<String> = conflict.core.iter().filter_map(|index| history.calls().get(*index)).map(call).collect();
+    format!("{}: {}", conflict.why, calls.join("; "))
+}
+
+/// Records the calls of one caller alone.
+struct Alone<'a> {
+    clock: &'a Clock,
+    calls: Vec<Recorded>,
+}
+
+impl Watch for Alone<'_> {
+    fn answered(&mut self, call: &Judged<'_>) {
+        self.calls.push(Recorded {
+            process: Text::from("one caller"),
+            operation: call.operation.clone(),
+            invoked: self.clock.tick(),
+            returned: Some(self.clock.tick()),
+            outcome: Outcome::Answered(call.response.clone()),
+        });
+    }
+}
+
+/// A caller, and what it has seen.
+struct Caller<'a> {
+    process: Text,
+    clock: &'a Clock,
+    /// For pools as they were at the beginning.
+    model: &'a Model,
+    traces: Vec<Trace>,
+    calls: Vec<Recorded>,
+}
+
+impl Caller<'_> {
+    /// Takes a step; what cannot be done here is passed over.
+    fn step(&mut self, sut: &mut dyn Sut, index: usize, step: &Step) -> Result<(), Stop> {
+        match step {
+            Step::Call(operation) => {
+                let (model, traces) = (self.model, &self.traces);
+                let resolved = operation.resolve(|pool, operand: &Operand| trace::write(model, traces, pool, operand));
+                match resolved.filter(|call| outside(model.contract(), call).is_none()) {
+                    Some(call) => self.keep(sut, index, call).map(|_| ()),
+                    None => Ok(()),
+                }
+            }
+            Step::Fill { pool, owner, count, .. } => self.fill(sut, index, pool, owner, *count),
+            Step::Drain { pool, count } => self.drain(sut, pool, *count),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a call and keeps what later steps may refer to.
+    fn keep(&mut self, sut: &mut dyn Sut, index: usize, call: Operation) -> Result<bool, Stop> {
+        let response = self.call(sut, &call)?;
+        let trace = &mut self.traces[index];
+        trace.sent = Some(call);
+        let is_done = response.is_ok();
+        response.into_iter().for_each(|answer| trace.keep(answer));
+        Ok(is_done)
+    }
+
+    fn fill(&mut self, sut: &mut dyn Sut, index: usize, pool: &Text, owner: &Text, count: u32) -> Result<(), Stop> {
+        for _ in 0..count {
+            let requests = Requests::from_iter([Request { pool: pool.clone(), want: Want::Any }]);
+            let call = Operation::Allocate { owner: owner.clone(), requests, ttl_ms: None };
+            if !self.keep(sut, index, call)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what is listed.
+    fn drain(&mut self, sut: &mut dyn Sut, pool: &Text, count: u32) -> Result<(), Stop> {
+        let contract = self.model.contract();
+        if !contract.has(Method::List) || !contract.has(Method::Release) {
+            return Ok(());
+        }
+        let Ok(Answer::Listed(held)) = self.call(sut, &Operation::List { pool: Some(pool.clone()) })? else {
+            return Ok(());
+        };
+        for Allocation { pool, address, owner, .. } in held.into_iter().take(count as usize) {
+            let release = Operation::Release { pool, address: Written::Plain(address), owner: Some(owner) };
+            let _recorded = self.call(sut, &release)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a call, again while the system is busy, and records it.
+    fn call(&mut self, sut: &mut dyn Sut, operation: &Operation) -> Result<Response, Stop> {
+        if interrupt::requested() {
+            return Err(Failure::Interrupted.into());
+        }
+        let mut tries = 0;
+        loop {
+            turns::pass();
+            let invoked = self.clock.tick();
+            let response = guarded(&None, || sut.call(operation))??;
+            let returned = Some(self.clock.tick());
+            let outcome = match &response {
+                Err(Refusal { kind: Kind::UnknownOutcome, .. }) => Outcome::Unknown,
+                answered => Outcome::Answered(answered.clone()),
+            };
+            if let Err(Refusal { kind: kind @ Kind::Storage, .. }) = &response {
+                let message = format!("`{operation}` was refused as `{kind}`, and nothing has failed");
+                return Err(Violation::new(Property::Classified, message).into());
+            }
+            let (process, operation) = (self.process.clone(), operation.clone());
+            self.calls.push(Recorded { process, operation, invoked, returned, outcome });
+            tries += 1;
+            if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || tries > BUSY_TRIES {
+                return Ok(response);
+            }
+            if !turns::wait_for_others() {
+                sleep(BUSY_PAUSE);
+            }
+        }
+    }
+}

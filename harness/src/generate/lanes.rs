@@ -1,0 +1,119 @@
+//! Scenarios with lanes: a few callers at a pool that is nearly full.
+
+use fastrand::Rng;
+
+use crate::address::Family;
+use crate::contract::Contract;
+use crate::operation::{Method, Operation, PoolShape, Request, Requests, Text, Want};
+use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
+
+/// A lane has so many steps at most.
+const LONGEST_LANE: usize = 4;
+/// What is drained and filled at the end: all of a pool this small.
+const ALL: u32 = 16;
+
+/// So many turns are given at most; a call of SQLite's has some 30 steps of I/O.
+const MOST_TURNS: usize = 160;
+/// The same lane goes on so often in a row at most.
+const LONGEST_RUN: usize = 24;
+
+/// Draws scenarios with lanes.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    contract: Contract,
+    most: usize,
+    /// Is it said whose turn it is?
+    with_turns: bool,
+}
+
+impl Lanes {
+    /// So many lanes are drawn unless told otherwise.
+    pub const DEFAULT: usize = 3;
+
+    /// For systems with this contract: two lanes to so many, with or without an order in which they go on.
+    pub fn new(contract: &Contract, most: usize, with_turns: bool) -> Lanes {
+        Lanes { contract: contract.clone(), most: most.max(2), with_turns }
+    }
+
+    /// The scenario of a seed: the same for the same contract and version.
+    pub fn scenario(&self, seed: u64) -> Scenario {
+        let mut rng = Rng::with_seed(seed);
+        let (pool, mut steps) = (text("p0"), Vec::new());
+        steps.push(self.pool(&mut rng, &pool));
+        if rng.bool() {
+            steps.push(Step::Fill { pool: pool.clone(), owner: text("z"), count: rng.u32(1..6), ttl_ms: None });
+        }
+        let (beginning, lanes) = (steps.len(), rng.usize(2..=self.most));
+        if self.with_turns {
+            steps.push(Step::Turns(turns(&mut rng, lanes)));
+        }
+        for lane in 0..lanes {
+            steps.push(Step::Lane);
+            let first = steps.len();
+            for _ in 0..rng.usize(1..=LONGEST_LANE) {
+                let step = self.step(&mut rng, &pool, lane, beginning, first..steps.len());
+                steps.push(step);
+            }
+        }
+        steps.push(Step::Join);
+        steps.push(Step::Drain { pool: pool.clone(), count: ALL });
+        steps.push(Step::Fill { pool, owner: text("y"), count: ALL, ttl_ms: None });
+        Scenario { steps }
+    }
+
+    fn pool(&self, rng: &mut Rng, pool: &Text) -> Step {
+        let families = self.contract.families;
+        let is_v4 = if families.is_both() { rng.bool() } else { families.contains(Family::V4) };
+        let (prefix, gateway) = match (is_v4, rng.bool()) {
+            (true, true) => ("10.0.0.0/29", "10.0.0.1"),
+            (true, false) => ("10.0.0.0/30", "10.0.0.1"),
+            (false, true) => ("fd00::/125", "fd00::1"),
+            (false, false) => ("fd00::/126", "fd00::1"),
+        };
+        let has_gateway = self.contract.limits.gateway_required || rng.u8(..4) == 0;
+        let shape = PoolShape { gateway: has_gateway.then(|| text(gateway)), ..PoolShape::default() };
+        Step::Call(Operation::CreatePool { pool: pool.clone(), prefix: text(prefix), shape })
+    }
+
+    /// A step of a lane: mostly of its own owner, now and then of somebody else's.
+    fn step(&self, rng: &mut Rng, pool: &Text, lane: usize, beginning: usize, own: std::ops::Range<usize>) -> Step {
+        let name = |lane: usize| text(&char::from(b'a' + lane as u8 % 24).to_string());
+        let owner = if rng.u8(..8) == 0 { name(rng.usize(..self.most)) } else { name(lane) };
+        let allocate = |want| {
+            let requests = Requests::from_iter([Request { pool: pool.clone(), want }]);
+            Step::Call(Operation::Allocate { owner: owner.clone(), requests, ttl_ms: None })
+        };
+        let nth = |rng: &mut Rng| Operand::Nth(rng.i64(1..6), Spelling::Plain);
+        let has = |method| self.contract.has(method);
+        match rng.u8(..16) {
+            0..6 => allocate(Want::Any),
+            6..8 => allocate(Want::Named(nth(rng))),
+            8..13 if has(Method::Release) && !own.is_empty() => {
+                let step = rng.usize(own) as u32;
+                let address = Operand::Granted(GrantRef { step, nth: 0 }, Spelling::Plain);
+                Step::Call(Operation::Release { pool: pool.clone(), address, owner: Some(owner) })
+            }
+            13 if has(Method::Release) && beginning > 1 => {
+                let address = Operand::Granted(GrantRef { step: 1, nth: rng.u32(..4) }, Spelling::Plain);
+                Step::Call(Operation::Release { pool: pool.clone(), address, owner: Some(text("z")) })
+            }
+            14 if has(Method::Release) => {
+                Step::Call(Operation::Release { pool: pool.clone(), address: nth(rng), owner: Some(owner) })
+            }
+            15 if has(Method::ReleaseOwner) => Step::Call(Operation::ReleaseOwner { owner }),
+            _ => allocate(Want::Any),
+        }
+    }
+}
+
+/// An order in which so many lanes go on: now in short runs, now in long ones, as few interruptions show most defects and
+/// some need many (Burckhardt et al., *A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs*, 2010).
+fn turns(rng: &mut Rng, lanes: usize) -> Vec<u8> {
+    let (places, longest) = (rng.usize(..MOST_TURNS), 1 + rng.usize(..LONGEST_RUN));
+    let mut order = Vec::with_capacity(places);
+    while order.len() < places {
+        let (lane, run) = (rng.u8(..lanes as u8), 1 + rng.usize(..longest));
+        order.extend(std::iter::repeat_n(lane, run));
+    }
+    order
+}

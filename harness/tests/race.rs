@@ -1,0 +1,179 @@
+//! Callers at the same time: what goes wrong only then is found, and what is right passes.
+#![cfg(feature = "reference")]
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+use std::thread::yield_now;
+
+use ipnet::IpNet;
+use poolproof::address::{Family, Grant, parse_prefix};
+use poolproof::contract::{Contract, Families};
+use poolproof::engine::Silent;
+use poolproof::engine::check::{Budget, Engine, Options};
+use poolproof::engine::race::race;
+use poolproof::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response, Text, Want};
+use poolproof::property::{Property, Verdict};
+use poolproof::report::{Report, human};
+use poolproof::scenario::{Step, parse};
+use poolproof::sut::memory::Memory;
+use poolproof::sut::sqlite::Sqlite;
+use poolproof::sut::{Failure, Sut};
+
+fn campaign(sut: &mut dyn Sut, runs: u64) -> Report {
+    let save = tempfile::tempdir().unwrap();
+    let options = Options {
+        engine: Engine::Race { lanes: 3 },
+        sut: "raced".to_owned(),
+        budget: Budget::Runs(runs),
+        seed: 1,
+        max_steps: 0,
+        tours: false,
+        properties: Vec::new(),
+        keep_going: false,
+        save: save.path().to_owned(),
+    };
+    race(sut, &options, &mut Silent).unwrap()
+}
+
+/// One pool, and who holds what of it.
+#[derive(Default)]
+struct State {
+    pool: Option<IpNet>,
+    held: Vec<(Ipv4Addr, Text)>,
+}
+
+/// netbox#2519 and others: reads what is used, picks the first that is free, and writes that down later.
+struct ReadPickInsert {
+    contract: Contract,
+    state: Arc<Mutex<State>>,
+    /// Is it all done under one lock?
+    is_mended: bool,
+}
+
+impl ReadPickInsert {
+    fn new(is_mended: bool) -> ReadPickInsert {
+        let methods = [Method::Release, Method::List].into_iter().collect();
+        let contract = Contract { methods, families: Families::only(Family::V4), ..Contract::default() };
+        ReadPickInsert { contract, state: Arc::default(), is_mended }
+    }
+
+    fn allocate(&self, owner: &Text, want: &Want) -> Response {
+        let mut state = self.state.lock().unwrap();
+        let Some(IpNet::V4(pool)) = state.pool else { return refused(Kind::NotFound) };
+        let is_free = |state: &State, address: Ipv4Addr| state.held.iter().all(|(held, _)| *held != address);
+        let address = match want {
+            Want::Any => match pool.hosts().find(|address| is_free(&state, *address)) {
+                Some(address) => address,
+                None => return refused(Kind::Exhausted),
+            },
+            Want::Named(written) => match written.meaning() {
+                Some(Grant::Address(IpAddr::V4(address))) if pool.hosts().any(|host| host == address) => {
+                    if !is_free(&state, address) {
+                        return refused(Kind::Conflict);
+                    }
+                    address
+                }
+                _ => return refused(Kind::Invalid),
+            },
+            Want::Block(_) => return refused(Kind::Unsupported),
+        };
+        if !self.is_mended && *want == Want::Any {
+            drop(state);
+            yield_now();
+            state = self.state.lock().unwrap();
+        }
+        state.held.push((address, owner.clone()));
+        let grants = [Grant::Address(IpAddr::V4(address))].into_iter().collect();
+        Ok(Answer::Granted { grants, expires_ms: None })
+    }
+
+    fn release(&self, address: Option<Grant>, owner: &Text) -> Response {
+        let Some(Grant::Address(IpAddr::V4(address))) = address else { return refused(Kind::Invalid) };
+        let mut state = self.state.lock().unwrap();
+        match state.held.iter().position(|(held, _)| *held == address) {
+            None => refused(Kind::NotFound),
+            Some(place) if state.held[place].1 != *owner => refused(Kind::NotOwner),
+            Some(place) => {
+                state.held.swap_remove(place);
+                Ok(Answer::Done)
+            }
+        }
+    }
+}
+
+fn refused(kind: Kind) -> Response {
+    Err(Refusal { kind, message: "no".into() })
+}
+
+impl Sut for ReadPickInsert {
+    fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        *self.state.lock().unwrap() = State::default();
+        Ok(())
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        Ok(match operation {
+            Operation::CreatePool { prefix, .. } => {
+                self.state.lock().unwrap().pool = parse_prefix(prefix);
+                Ok(Answer::Done)
+            }
+            Operation::Allocate { owner, requests, .. } => self.allocate(owner, &requests[0].want),
+            Operation::Release { address, owner: Some(owner), .. } => self.release(address.meaning(), owner),
+            Operation::List { .. } => {
+                let held = &self.state.lock().unwrap().held;
+                let line = |(address, owner): &(Ipv4Addr, Text)| Allocation {
+                    pool: "p0".into(),
+                    address: Grant::Address(IpAddr::V4(*address)),
+                    owner: owner.clone(),
+                    expires_ms: None,
+                };
+                Ok(Answer::Listed(held.iter().map(line).collect()))
+            }
+            _ => refused(Kind::Unsupported),
+        })
+    }
+
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        let (contract, state) = (self.contract.clone(), self.state.clone());
+        Ok(Some(Box::new(ReadPickInsert { contract, state, is_mended: self.is_mended })))
+    }
+}
+
+/// `linearizable`: a lock that is dropped between reading and writing is found, and little is left of the scenario.
+#[test]
+fn a_dropped_lock_is_found() {
+    let report = campaign(&mut ReadPickInsert::new(false), 20_000);
+    let [found] = report.violations.as_slice() else { panic!("{}", human::render(&report)) };
+    assert_eq!(found.property, Property::Linearizable, "{}", human::render(&report));
+    let lanes = found.scenario.steps.iter().filter(|step| **step == Step::Lane).count();
+    let calls = found.scenario.steps.iter().filter(|step| matches!(step, Step::Call(_) | Step::Fill { .. })).count();
+    assert!(lanes <= 3 && calls <= 6, "{}", human::render(&report));
+}
+
+/// The same under one lock passes, as the reference allocator does with one handle for all threads, and with several.
+#[test]
+fn what_is_right_passes() {
+    let mut suts: Vec<(Box<dyn Sut>, u64)> = vec![
+        (Box::new(ReadPickInsert::new(true)), 1_000),
+        (Box::new(Memory::new()), 1_000),
+        (Box::new(Sqlite::temporary().unwrap()), 40),
+    ];
+    for (sut, runs) in &mut suts {
+        let report = campaign(sut.as_mut(), *runs);
+        assert_eq!(report.verdict, Verdict::Pass, "{}", human::render(&report));
+        assert!(report.operations > *runs, "{}", human::render(&report));
+    }
+}
+
+/// Who has one handle only takes one lane after the other, which is an order as well.
+#[test]
+fn lanes_are_steps_elsewhere() {
+    let text = "poolproof scenario 1\npool p0 10.0.0.0/30\nlane\nallocate \"a\" p0\nlane\nallocate \"b\" p0\njoin\ndrain p0 4\n";
+    let scenario = parse(text).unwrap();
+    assert!(scenario.has_lanes());
+    assert_eq!(scenario.to_string(), text);
+}
