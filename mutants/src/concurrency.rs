@@ -15,11 +15,12 @@ use crate::racing::{Common, Racing, Sections};
 pub const MUTANTS: &[Mutant] = &[
     Mutant::new("tx-or-stmt-left-open", &[Tidy, Total, Classified], || Box::new(TxLeftOpen::default())).in_steps(3),
     Mutant::racing("read-pick-insert", &[Exclusive, Linearizable], || Box::new(Sections(read_pick_insert))).in_steps(6),
-    Mutant::racing("lost-update", &[Linearizable, Accounted], || Box::new(Sections(lost_update))),
-    Mutant::racing("stale-full-flag", &[Complete, Linearizable], || Box::new(StaleFullFlag::default())),
+    Mutant::racing("lost-update", &[Linearizable, Accounted], || Box::new(Sections(lost_update))).in_steps(6),
+    Mutant::racing("stale-full-flag", &[Complete, Linearizable], || Box::new(StaleFullFlag::default())).in_steps(8),
     Mutant::racing("collisions-eat-the-retries", &[Complete, Linearizable], || {
         Box::new(Sections(collisions_eat_the_retries))
-    }),
+    })
+    .in_steps(6),
 ];
 
 /// go-ipam (9bdc2dc), coredhcp (321f8a6): an early return between BEGIN and COMMIT. Whatever writes after that would begin a

@@ -152,6 +152,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => any_u32().prop_map(|step| Step::Replay { step }),
         1 => select(vec![Step::Restart, Step::Crash]),
         1 => any_fault().prop_map(Step::Fault),
+        1 => vec(any::<u8>(), 0..6).prop_map(Step::Turns),
+        1 => select(vec![Step::Lane, Step::Join]),
     ]
 }
 

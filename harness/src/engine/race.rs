@@ -95,10 +95,12 @@ impl Examiner {
     /// Runs a scenario with lanes until something is found, or often enough; nothing where there is only one handle.
     pub(super) fn race(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
         let started = Instant::now();
-        let mut number = 0;
+        let (mut number, mut operations) = (0, 0);
         loop {
-            let Some(run) = self.runner.race(sut, scenario)? else { return Ok(None) };
+            let Some(mut run) = self.runner.race(sut, scenario)? else { return Ok(None) };
             number += 1;
+            operations += run.operations;
+            run.operations = operations;
             let is_enough = sut.takes_turns()
                 || match self.is_sparing() {
                     true => number >= RUNS_IN_CAMPAIGN,

@@ -64,13 +64,19 @@ impl Lanes {
     fn pool(&self, rng: &mut Rng, pool: &Text) -> Step {
         let families = self.contract.families;
         let is_v4 = if families.is_both() { rng.bool() } else { families.contains(Family::V4) };
-        let (prefix, gateway) = match (is_v4, rng.bool()) {
-            (true, true) => ("10.0.0.0/29", "10.0.0.1"),
-            (true, false) => ("10.0.0.0/30", "10.0.0.1"),
-            (false, true) => ("fd00::/125", "fd00::1"),
-            (false, false) => ("fd00::/126", "fd00::1"),
+        // The fewer addresses there are, the fewer calls it takes until callers meet at one.
+        let (prefix, gateway) = match (is_v4, rng.u8(..4)) {
+            (true, 0) => ("10.0.0.0/29", "10.0.0.1"),
+            (true, 1) => ("10.0.0.0/30", "10.0.0.1"),
+            (true, 2) => ("10.0.0.0/31", "10.0.0.1"),
+            (true, _) => ("10.0.0.0/32", "10.0.0.0"),
+            (false, 0) => ("fd00::/125", "fd00::1"),
+            (false, 1) => ("fd00::/126", "fd00::1"),
+            (false, 2) => ("fd00::/127", "fd00::1"),
+            (false, _) => ("fd00::/128", "fd00::"),
         };
-        let has_gateway = self.contract.limits.gateway_required || rng.u8(..4) == 0;
+        let is_tiny = prefix.ends_with("/32") || prefix.ends_with("/128");
+        let has_gateway = self.contract.limits.gateway_required || (rng.u8(..4) == 0 && !is_tiny);
         let shape = PoolShape { gateway: has_gateway.then(|| text(gateway)), ..PoolShape::default() };
         Step::Call(Operation::CreatePool { pool: pool.clone(), prefix: text(prefix), shape })
     }
@@ -83,7 +89,7 @@ impl Lanes {
             let requests = Requests::from_iter([Request { pool: pool.clone(), want }]);
             Step::Call(Operation::Allocate { owner: owner.clone(), requests, ttl_ms: None })
         };
-        let nth = |rng: &mut Rng| Operand::Nth(rng.i64(1..6), Spelling::Plain);
+        let nth = |rng: &mut Rng| Operand::Nth(rng.i64(0..6) / rng.i64(1..3), Spelling::Plain);
         let has = |method| self.contract.has(method);
         match rng.u8(..16) {
             0..6 => allocate(Want::Any),

@@ -244,7 +244,26 @@ impl Scenario {
             new_place.push(kept.as_ref().map(|_| steps.len() as u32));
             steps.extend(kept);
         }
+        self.renumber_lanes(&new_place, &mut steps);
         Scenario { steps }
+    }
+
+    /// Turns go with their lanes; those of a lane that is gone go with the one that its steps are in now.
+    fn renumber_lanes(&self, new_place: &[Option<u32>], steps: &mut [Step]) {
+        let lanes = self.steps.iter().zip(new_place).filter(|(step, _)| **step == Step::Lane);
+        let mut kept = 0_u8;
+        let new_number: Vec<u8> = lanes
+            .map(|(_, place)| {
+                kept = kept.saturating_add(u8::from(place.is_some()));
+                kept.saturating_sub(1)
+            })
+            .collect();
+        for step in steps {
+            if let Step::Turns(order) = step {
+                let known = order.iter_mut().filter_map(|lane| Some((new_number.get(usize::from(*lane))?, lane)));
+                known.for_each(|(new, lane)| *lane = *new);
+            }
+        }
     }
 }
 

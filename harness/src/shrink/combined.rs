@@ -3,13 +3,79 @@
 use smallvec::smallvec;
 
 use super::Offer;
-use super::passes::{filling, moved_pool, names, plainer_places, shorter_names, visit_names};
+use super::passes::{filling, moved_pool, names, plainer_places, shorter_names, shrink_pool, visit_names};
 use crate::address::{Family, Span, parse_prefix};
 use crate::operation::{Operation, PoolShape, Request, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
 /// Beyond this many steps there are too many ways to change one and drop others.
 const FEW: usize = 8;
+
+/// A lane goes on so often before another does, and that one so often, where turns are dealt anew.
+const DEALT: usize = 6;
+
+/// So many smaller pools are tried with turns dealt anew.
+const MOST_POOLS: usize = 16;
+
+/// Leaves out a step or two, or shrinks a pool and maybe leaves out a step, and deals the turns anew: with fewer steps callers
+/// are interrupted elsewhere. One lane goes on for a while, then another, then the first again; most defects need no more.
+pub(super) fn turns_anew(best: &Scenario, cursor: usize) -> Offer {
+    let lanes = best.steps.iter().filter(|step| **step == Step::Lane).count();
+    let deals = lanes * lanes.saturating_sub(1) * DEALT * DEALT;
+    if deals == 0 || !best.steps.iter().any(|step| matches!(step, Step::Turns(_))) {
+        return Offer::End;
+    }
+    let offer = smaller(best, cursor / deals);
+    let Offer::Candidate(mut candidate) = offer else { return offer };
+    let order = dealt(lanes, cursor % deals);
+    for step in &mut candidate.steps {
+        if let Step::Turns(turns) = step {
+            turns.clone_from(&order);
+        }
+    }
+    Offer::Candidate(candidate)
+}
+
+/// Smaller scenarios: first those without one step, then with a smaller pool, then both, then those without two steps.
+fn smaller(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    let (pool, dropped) = (cursor / (count + 1), cursor % (count + 1));
+    // No pool is changed at first, and no step is left out last.
+    let shrunk = match pool.checked_sub(1) {
+        None => best.clone(),
+        Some(place) if place < MOST_POOLS => match shrink_pool(best, place) {
+            Offer::Candidate(candidate) => candidate,
+            Offer::Nothing => return Offer::Nothing,
+            Offer::End => return without_two(best, cursor - pool.min(1 + pools_in(best)) * (count + 1)),
+        },
+        Some(_) => return without_two(best, cursor - (1 + MOST_POOLS) * (count + 1)),
+    };
+    Offer::Candidate(shrunk.without(|index| index == dropped))
+}
+
+/// How many smaller pools there are to try.
+fn pools_in(best: &Scenario) -> usize {
+    plainer_places(best).take(MOST_POOLS).count()
+}
+
+fn without_two(best: &Scenario, cursor: usize) -> Offer {
+    let count = best.steps.len();
+    let (first, second) = (cursor / count, cursor % count);
+    match first {
+        first if first >= count => Offer::End,
+        first if first >= second => Offer::Nothing,
+        _ => Offer::Candidate(best.without(|index| index == first || index == second)),
+    }
+}
+
+/// One lane so often, another so often, then the first.
+fn dealt(lanes: usize, deal: usize) -> Vec<u8> {
+    let (pair, first, second) = (deal / (DEALT * DEALT), 1 + deal / DEALT % DEALT, 1 + deal % DEALT);
+    let (one, other) = (pair / (lanes - 1), pair % (lanes - 1));
+    let other = if other < one { other } else { other + 1 };
+    let run = |lane: usize, times| std::iter::repeat_n(lane as u8, times);
+    run(one, first).chain(run(other, second)).chain([one as u8]).collect()
+}
 
 /// Leaves out a request of an allocation; whoever refers to a later one of the call then refers to the same one.
 pub(super) fn fewer_requests(best: &Scenario, cursor: usize) -> Offer {

@@ -11,12 +11,13 @@
 //! 5. simplify each step: fewer requests, no lease, plain spelling, smaller counts;
 //! 6. rename owners and pools to plain ones, and fewer;
 //! 7. shrink pools and move them to plain places;
-//! 8. ask for less in one call, with those who refer to the rest;
-//! 9. do in bulk what is done one by one;
-//! 10. drop a pool whose addresses are only named;
-//! 11. shrink a pool and drop a step that only filled it;
-//! 12. where few steps are left, move one and drop another at the same time;
-//! 13. change one and drop one or two others.
+//! 8. drop a step or shrink a pool, and deal the turns of lanes anew;
+//! 9. ask for less in one call, with those who refer to the rest;
+//! 10. do in bulk what is done one by one;
+//! 11. drop a pool whose addresses are only named;
+//! 12. shrink a pool and drop a step that only filled it;
+//! 13. where few steps are left, move one and drop another at the same time;
+//! 14. change one and drop one or two others.
 //!
 //! A candidate is proposed only when it is simpler by `complexity`, a well-founded order, so the
 //! loop ends whatever the answers are. To add a pass: a function and a line in `PASSES`.
@@ -53,7 +54,7 @@ enum Offer {
 
 type Pass = fn(&Scenario, usize) -> Offer;
 
-const PASSES: [Pass; 13] = [
+const PASSES: [Pass; 14] = [
     passes::drop_chunk,
     passes::drop_and_inline,
     passes::drop_pair,
@@ -61,6 +62,7 @@ const PASSES: [Pass; 13] = [
     passes::simplify_step,
     passes::rename,
     passes::shrink_pool,
+    combined::turns_anew,
     combined::fewer_requests,
     combined::in_bulk,
     combined::without_pool,

@@ -11,9 +11,9 @@ use crate::faulty::{Bug, Mutant};
 use crate::racing::{Common, Held, Sections};
 
 pub(super) const MUTANTS: &[Mutant] = &[
-    Mutant::racing("linearizable-two-grants", &[Linearizable], || Box::new(Sections(two_grants))),
-    Mutant::racing("linearizable-lost-release", &[Linearizable], || Box::new(Sections(lost_release))),
-    Mutant::racing("linearizable-stale-exhausted", &[Linearizable], || Box::new(Sections(stale_exhausted))),
+    Mutant::racing("linearizable-two-grants", &[Linearizable], || Box::new(Sections(two_grants))).in_steps(6),
+    Mutant::racing("linearizable-lost-release", &[Linearizable], || Box::new(Sections(lost_release))).in_steps(8),
+    Mutant::racing("linearizable-stale-exhausted", &[Linearizable], || Box::new(Sections(stale_exhausted))).in_steps(7),
 ];
 
 /// An allocation of one address by its name: the pool and the address.
