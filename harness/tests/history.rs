@@ -29,26 +29,40 @@ struct Brief {
     said: Said,
     invoked: u64,
     returned: u64,
+    /// Does anybody know the outcome?
+    is_known: bool,
 }
 
-/// Is there an order? Tries all of them.
+/// Is there an order? Tries all of them. A call of unknown outcome returns last of all, and need not take effect.
 fn has_order(calls: &[Brief], done: u32, held: &mut BTreeMap<u8, u8>, size: u8) -> bool {
-    if done.count_ones() as usize == calls.len() {
-        return true;
-    }
     let is_open = |index: usize| done & 1 << index == 0;
-    let first_return = (0..calls.len()).filter(|index| is_open(*index)).map(|index| calls[index].returned).min();
-    for (index, call) in calls.iter().enumerate() {
-        if !is_open(index) || first_return.is_some_and(|returned| returned < call.invoked) {
-            continue;
+    let open = (0..calls.len()).filter(|index| is_open(*index));
+    let Some(first_return) =
+        open.clone().filter(|index| calls[*index].is_known).map(|index| calls[index].returned).min()
+    else {
+        return true;
+    };
+    for index in open.filter(|index| calls[*index].invoked < first_return) {
+        for said in may_have_said(&calls[index]) {
+            let before = held.clone();
+            let call = Brief { said, ..calls[index] };
+            if allows(&call, held, size) && has_order(calls, done | 1 << index, held, size) {
+                return true;
+            }
+            *held = before;
         }
-        let before = held.clone();
-        if allows(call, held, size) && has_order(calls, done | 1 << index, held, size) {
-            return true;
-        }
-        *held = before;
     }
     false
+}
+
+/// What a call came to; where nobody knows, what it may have done.
+fn may_have_said(call: &Brief) -> Vec<Said> {
+    match call.said {
+        said if call.is_known => vec![said],
+        Said::Granted(_) | Said::Exhausted => vec![Said::Granted(0), Said::Granted(1)],
+        Said::NamedGranted(address) | Said::NamedConflict(address) => vec![Said::NamedGranted(address)],
+        Said::Released(address) | Said::NotFound(address) | Said::NotOwner(address) => vec![Said::Released(address)],
+    }
 }
 
 /// The protocol, for these calls.
@@ -100,7 +114,7 @@ fn recorded(brief: &Brief) -> Recorded {
         operation,
         invoked: brief.invoked,
         returned: Some(brief.returned),
-        outcome: Outcome::Answered(response),
+        outcome: if brief.is_known { Outcome::Answered(response) } else { Outcome::Unknown },
     }
 }
 
@@ -134,7 +148,8 @@ fn drawn(random: &mut fastrand::Rng, count: usize, owners: u8) -> Vec<Brief> {
     for index in 0..count {
         let (one, two) = (events[2 * index], events[2 * index + 1]);
         let owner = random.u8(..owners);
-        let call = Brief { owner, said: Said::Exhausted, invoked: one.min(two), returned: one.max(two) };
+        let (invoked, returned) = (one.min(two), one.max(two));
+        let call = Brief { owner, said: Said::Exhausted, invoked, returned, is_known: true };
         let free = (0..2).find(|address| !held.contains_key(address));
         let address = random.u8(..2);
         let honest = match (random.u8(..10), free) {
@@ -200,6 +215,29 @@ fn drawn_histories_are_judged_as_all_orders_say() {
     let (with, without) = compare((0..number).map(&mut next));
     println!("{with} histories with an order, {without} without one");
     assert!(with * 10 > number && without * 10 > number, "{with} and {without}");
+}
+
+/// Of histories with calls of unknown outcome nothing is said that the oracle denies; what is left open is counted.
+#[test]
+fn what_is_said_of_unknown_outcomes_is_right() {
+    let (contract, mut random, mut counts) = (contract(), fastrand::Rng::with_seed(6), [0_u32; 3]);
+    for _ in 0..20_000 {
+        let mut calls = drawn(&mut random, 6, 3);
+        for call in &mut calls {
+            if random.u8(..4) == 0 {
+                (call.is_known, call.returned) = (false, u64::MAX);
+            }
+        }
+        let expected = has_order(&calls, 0, &mut BTreeMap::new(), 2);
+        match judge(&whole(&calls), &contract, Bounds::default()) {
+            Judgement::Linearizable { .. } => assert!(expected, "an order that is none: {calls:#?}"),
+            Judgement::Violated(conflict) => assert!(!expected, "no violation: {conflict:?} in {calls:#?}"),
+            Judgement::Unknown { .. } => counts[2] += 1,
+        }
+        counts[usize::from(!expected)] += 1;
+    }
+    println!("{} with an order, {} without one; {} left open", counts[0], counts[1], counts[2]);
+    assert!(counts[2] < 10_000, "{counts:?}");
 }
 
 /// What calls of so many owners on two addresses can say.
@@ -288,8 +326,13 @@ fn every(overlap: &[(u64, u64)], sayings: &[(u8, Said)], take: &mut impl FnMut(V
         let tells_owner = |said: &Said| matches!(said, Said::Granted(_) | Said::Released(_) | Said::NotOwner(_));
         let first_owner = said.iter().find(|(_, said)| tells_owner(said)).map(|(owner, _)| *owner);
         if first_address != Some(1) && first_owner != Some(1) {
-            let call =
-                |(at, (owner, said)): (&(u64, u64), (u8, Said))| Brief { owner, said, invoked: at.0, returned: at.1 };
+            let call = |(at, (owner, said)): (&(u64, u64), (u8, Said))| Brief {
+                owner,
+                said,
+                invoked: at.0,
+                returned: at.1,
+                is_known: true,
+            };
             take(overlap.iter().zip(said).map(call).collect());
         }
         let Some(place) = chosen.iter().rposition(|choice| choice + 1 < sayings.len()) else { return };

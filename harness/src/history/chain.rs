@@ -12,7 +12,8 @@
 //!
 //! **A tale belongs to a phase** of the right kind that it can have been told in. If it can be told in one without being in
 //! anybody's way, or in that one only, it is told there. Elsewhere there is a [choice](Chain::has_choice): the story is one of
-//! several, so what does not fit it may fit another.
+//! several, and what does not fit it may fit another. Where a choice turns out to be wrong, or the order of the boundaries is
+//! one, all [`stories`] of the address are searched through for one.
 //!
 //! **Then there are instants for all of them** just if for each two, of which one comes before the other in the story, the one
 //! is invoked before the other returns: each is given the latest invocation of all before it, and of itself.
@@ -25,6 +26,7 @@
 
 use std::ops::Range;
 
+use super::stories::{self, Found};
 use super::{Conflict, Event, NEVER};
 use crate::operation::Text;
 
@@ -68,7 +70,7 @@ pub(super) enum Side {
 pub(super) enum Problem {
     /// There can be none.
     Impossible(Conflict),
-    /// There may be several, and the one that was tried is none.
+    /// It is not known.
     Undecided,
 }
 
@@ -95,8 +97,42 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// The story of an address, called so in messages, that somebody may hold at first.
+    /// The story of an address, called so in messages, that somebody may hold at first. Where it has several, it is one of
+    /// them.
     pub(super) fn of(name: &str, first_owner: Option<Text>, touches: Vec<Touch>) -> Result<Chain, Problem> {
+        match Chain::decided(name, first_owner.clone(), touches.clone()) {
+            Err(Problem::Undecided) => Chain::found(name, first_owner, touches),
+            decided => decided,
+        }
+    }
+
+    /// One of several stories.
+    fn found(name: &str, first_owner: Option<Text>, touches: Vec<Touch>) -> Result<Chain, Problem> {
+        let story = match stories::find(first_owner.as_ref(), &touches) {
+            Found::Story(story) => story,
+            Found::Unknown => return Err(Problem::Undecided),
+            Found::Impossible(places) => {
+                let calls = places.into_iter().map(|place| touches[place].call).collect();
+                let why = format!("what callers were told of {name} fits no order of their calls");
+                return Err(Clash { calls, why }.into());
+            }
+        };
+        let (mut boundaries, mut tales) = (Vec::new(), Vec::new());
+        for place in story {
+            let touch = touches[place].clone();
+            match touch.act {
+                Act::Grant | Act::Release => boundaries.push(touch),
+                _ => tales.push((boundaries.len(), touch)),
+            }
+        }
+        let mut chain =
+            Chain { boundaries, tales, first_owner, has_choice: true, after: Vec::new(), before: Vec::new() };
+        chain.find_windows();
+        Ok(chain)
+    }
+
+    /// The story, if there is one only, but for choices that are in nobody's way.
+    fn decided(name: &str, first_owner: Option<Text>, touches: Vec<Touch>) -> Result<Chain, Problem> {
         let (boundaries, tales): (Vec<Touch>, Vec<Touch>) =
             touches.into_iter().partition(|touch| matches!(touch.act, Act::Grant | Act::Release));
         let boundaries = in_turn(name, first_owner.is_some(), boundaries)?;
@@ -481,9 +517,9 @@ mod tests {
     }
 
     #[test]
-    fn equal_grants_that_overlap_are_undecided() {
+    fn grants_that_may_change_places_are_a_choice() {
         let story =
             vec![touch(0, Act::Grant, "a", 1, 9), touch(1, Act::Grant, "b", 2, 10), touch(2, Act::Release, "a", 3, 8)];
-        assert!(matches!(Chain::of("x", None, story), Err(Problem::Undecided)));
+        assert!(Chain::of("x", None, story).is_ok_and(|chain| chain.has_choice()));
     }
 }

@@ -119,6 +119,7 @@ impl Parts {
             Problem::Impossible(conflict) if !has_unknown => Judgement::Violated(conflict),
             _ => Judgement::Coupled,
         };
+        let mut is_decided = true;
         let mut instants: Vec<(Instant, usize)> =
             self.rest.iter().map(|(call, invoked)| ((*invoked, Side::Full, 0), *call)).collect();
         let mut pools = Pools::of(model, &self.full);
@@ -130,15 +131,21 @@ impl Parts {
                 same.push(touch);
             }
             let chain = match Chain::of(&name(model, &place), holder(model, &place), same) {
-                Ok(chain) => chain,
+                Ok(chain) => Some(chain),
+                // Another address may have none, and that decides it.
+                Err(Problem::Undecided) => None,
                 Err(problem) => return judgement(problem),
             };
-            instants.extend(chain.instants().map(|(call, instant)| (instant, call)));
-            pools.note(&place, holder(model, &place).is_some(), &chain);
+            is_decided &= chain.is_some();
+            instants.extend(chain.iter().flat_map(Chain::instants).map(|(call, instant)| (instant, call)));
+            pools.note(&place, holder(model, &place).is_some(), chain.as_ref());
         }
         match pools.instants(calls, &self.full) {
             Ok(full) => instants.extend(full),
             Err(problem) => return judgement(problem),
+        }
+        if !is_decided {
+            return Judgement::Coupled;
         }
         instants.sort_unstable();
         let order: Vec<usize> = instants.into_iter().map(|(_, call)| call).collect();
@@ -344,8 +351,6 @@ struct Fullness {
     untouched: u128,
     /// When an address is surely free.
     free: Vec<Gap>,
-    /// Is that so in one story of an address, and maybe not in another?
-    has_choice: bool,
 }
 
 /// After one event and before another an address is surely free; these calls make it so.
@@ -353,6 +358,8 @@ struct Gap {
     from: Event,
     to: Event,
     calls: Vec<usize>,
+    /// In each story of the address?
+    is_sure: bool,
 }
 
 impl Pools {
@@ -360,19 +367,23 @@ impl Pools {
         let fullness = |name: &Text| {
             let pool = model.pool(name)?;
             let untouched = pool.layout.capacity.saturated().saturating_sub(pool.len() as u128);
-            Some((name.clone(), Fullness { untouched, free: Vec::new(), has_choice: false }))
+            Some((name.clone(), Fullness { untouched, free: Vec::new() }))
         };
         Pools(full.iter().filter_map(|(name, _)| fullness(name)).collect())
     }
 
-    /// Notes the story of an address.
-    fn note(&mut self, (pool, _): &Place, is_held_at_first: bool, chain: &Chain) {
+    /// Notes the story of an address, or that it is not known.
+    fn note(&mut self, (pool, _): &Place, is_held_at_first: bool, chain: Option<&Chain>) {
         let Some(fullness) = self.0.get_mut(pool) else { return };
         if !is_held_at_first {
             fullness.untouched = fullness.untouched.saturating_sub(1);
         }
-        fullness.has_choice |= chain.has_choice();
-        fullness.free.extend(chain.free().map(|(free, calls)| Gap { from: free.start, to: free.end, calls }));
+        if let Some(chain) = chain {
+            let is_sure = !chain.has_choice();
+            let gap =
+                |(free, calls): (Range<Event>, Vec<usize>)| Gap { from: free.start, to: free.end, calls, is_sure };
+            fullness.free.extend(chain.free().map(gap));
+        }
     }
 
     /// An instant for each call that found its pool full.
@@ -380,38 +391,40 @@ impl Pools {
         self.0.values_mut().for_each(|fullness| fullness.free.sort_unstable_by_key(|gap| gap.from));
         let merged: HashMap<&Text, Vec<Range<Event>>> =
             self.0.iter().map(|(name, fullness)| (name, merge(&fullness.free))).collect();
-        full.iter()
-            .map(|(pool, index)| {
-                let (call, fullness) = (&calls[*index], &self.0[pool]);
-                let instant = first_outside(&merged[pool], call.invoked);
-                match fullness.untouched == 0 && instant < call.returned {
-                    true => Ok(((instant, Side::Full, 0), *index)),
-                    false if fullness.has_choice && fullness.untouched == 0 => Err(Problem::Undecided),
-                    false => Err(Problem::Impossible(fullness.conflict(pool, call, *index))),
-                }
-            })
-            .collect()
+        let mut instants = Vec::with_capacity(full.len());
+        let mut is_decided = true;
+        for (pool, index) in full {
+            let (call, fullness) = (&calls[*index], &self.0[pool]);
+            let instant = first_outside(&merged[pool], call.invoked);
+            if fullness.untouched == 0 && instant < call.returned {
+                instants.push(((instant, Side::Full, 0), *index));
+                continue;
+            }
+            if let Some(conflict) = fullness.conflict(pool, call, *index) {
+                return Err(Problem::Impossible(conflict));
+            }
+            is_decided = false;
+        }
+        if is_decided { Ok(instants) } else { Err(Problem::Undecided) }
     }
 }
 
 impl Fullness {
-    /// Why the pool cannot have been full during this call.
-    fn conflict(&self, pool: &Text, call: &Call, index: usize) -> Conflict {
+    /// Why the pool cannot have been full during this call, if that is so in every story.
+    fn conflict(&self, pool: &Text, call: &Call, index: usize) -> Option<Conflict> {
         let mut core = vec![index];
         let mut covered = call.invoked;
         while self.untouched == 0 && covered < call.returned {
-            let reaching = self.free.iter().take_while(|gap| gap.from <= covered).max_by_key(|gap| gap.to);
-            let Some(gap) = reaching.filter(|gap| gap.to > covered) else { break };
+            let reaching = self.free.iter().take_while(|gap| gap.from <= covered).filter(|gap| gap.is_sure);
+            let gap = reaching.max_by_key(|gap| gap.to).filter(|gap| gap.to > covered)?;
             core.extend(&gap.calls);
             covered = gap.to;
         }
         core.sort_unstable();
         core.dedup();
         let what = if self.untouched > 0 { "an address that no call touches" } else { "some address" };
-        Conflict {
-            core,
-            why: format!("`{pool}` was said to be exhausted, but {what} was free at any time of that call"),
-        }
+        let why = format!("`{pool}` was said to be exhausted, but {what} was free at any time of that call");
+        Some(Conflict { core, why })
     }
 }
 
