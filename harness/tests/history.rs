@@ -378,3 +378,21 @@ fn every_small_history_is_judged_as_all_orders_say() {
     let most = if std::env::var_os("ALL_HISTORIES").is_some() { 6 } else { 4 };
     (1..=most).for_each(|count| compare_all(count, &sayings(2)));
 }
+
+/// Thousands of calls on one address that all overlap have too many orders to look at, and that is said soon.
+#[test]
+fn too_many_orders_are_given_up() {
+    let brief = |index: u64| Brief {
+        owner: (index % 5) as u8,
+        said: if index % 2 == 0 { Said::NamedGranted(0) } else { Said::Released(0) },
+        invoked: 2 + index,
+        returned: 10_000 + index,
+        is_known: true,
+    };
+    let calls: Vec<Brief> = (0..60).map(brief).collect();
+    let started = std::time::Instant::now();
+    let bounds = Bounds { states: 10_000, ..Bounds::default() };
+    let judgement = judge(&whole(&calls), &contract(), bounds);
+    assert!(matches!(judgement, Judgement::Unknown { .. }), "{judgement:?}");
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}

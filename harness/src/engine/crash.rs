@@ -180,8 +180,9 @@ impl Strikes<'_> {
         is_left && !self.is_over && !interrupt::requested()
     }
 
-    /// Strikes at each step of a scenario.
+    /// Strikes at each step of a scenario. Of callers at the same time one comes after the other here.
     fn scenario(&mut self, scenario: &Scenario) -> Result<(), Failure> {
+        let scenario = &scenario.without_lanes();
         let Some(counted) = self.dry_run(scenario)? else { return Ok(()) };
         let before = self.visited;
         let plain = self.time(scenario)?;

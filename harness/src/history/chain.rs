@@ -26,7 +26,7 @@
 
 use std::ops::Range;
 
-use super::stories::{self, Found};
+use super::stories::{self, Effort, Found};
 use super::{Conflict, Event, NEVER};
 use crate::operation::Text;
 
@@ -99,16 +99,26 @@ pub(super) struct Chain {
 impl Chain {
     /// The story of an address, called so in messages, that somebody may hold at first. Where it has several, it is one of
     /// them.
-    pub(super) fn of(name: &str, first_owner: Option<Text>, touches: Vec<Touch>) -> Result<Chain, Problem> {
+    pub(super) fn of(
+        name: &str,
+        first_owner: Option<Text>,
+        touches: Vec<Touch>,
+        effort: &mut Effort,
+    ) -> Result<Chain, Problem> {
         match Chain::decided(name, first_owner.clone(), touches.clone()) {
-            Err(Problem::Undecided) => Chain::found(name, first_owner, touches),
+            Err(Problem::Undecided) => Chain::found(name, first_owner, touches, effort),
             decided => decided,
         }
     }
 
     /// One of several stories.
-    fn found(name: &str, first_owner: Option<Text>, touches: Vec<Touch>) -> Result<Chain, Problem> {
-        let story = match stories::find(first_owner.as_ref(), &touches) {
+    fn found(
+        name: &str,
+        first_owner: Option<Text>,
+        touches: Vec<Touch>,
+        effort: &mut Effort,
+    ) -> Result<Chain, Problem> {
+        let story = match stories::find(first_owner.as_ref(), &touches, effort) {
             Found::Story(story) => story,
             Found::Unknown => return Err(Problem::Undecided),
             Found::Impossible(places) => {
@@ -473,7 +483,7 @@ mod tests {
     }
 
     fn core(touches: Vec<Touch>) -> Option<Vec<usize>> {
-        match Chain::of("x", None, touches) {
+        match Chain::of("x", None, touches, &mut Effort::new()) {
             Err(Problem::Impossible(conflict)) => Some(conflict.core),
             _ => None,
         }
@@ -489,7 +499,7 @@ mod tests {
     fn a_release_that_overlaps_both_grants_lies_between() {
         let grant = |call, owner, invoked, returned| touch(call, Act::Grant, owner, invoked, returned);
         let story = vec![grant(0, "a", 1, 2), touch(1, Act::Release, "a", 3, 8), grant(2, "b", 4, 5)];
-        let chain = Chain::of("x", None, story).ok().unwrap();
+        let chain = Chain::of("x", None, story, &mut Effort::new()).ok().unwrap();
         let mut instants: Vec<(Instant, usize)> = chain.instants().map(|(call, instant)| (instant, call)).collect();
         instants.sort_unstable();
         assert_eq!(instants.into_iter().map(|(_, call)| call).collect::<Vec<usize>>(), [0, 1, 2]);
@@ -506,7 +516,7 @@ mod tests {
             touch(3, Act::ToldFree, "c", 5, 6),
             touch(4, Act::ToldFree, "c", 9, 10),
         ];
-        let chain = Chain::of("x", None, story).ok().unwrap();
+        let chain = Chain::of("x", None, story, &mut Effort::new()).ok().unwrap();
         assert_eq!(chain.free().map(|(free, _)| (free.start, free.end)).collect::<Vec<_>>(), [(0, 1), (6, 9)]);
     }
 
@@ -520,6 +530,6 @@ mod tests {
     fn grants_that_may_change_places_are_a_choice() {
         let story =
             vec![touch(0, Act::Grant, "a", 1, 9), touch(1, Act::Grant, "b", 2, 10), touch(2, Act::Release, "a", 3, 8)];
-        assert!(Chain::of("x", None, story).is_ok_and(|chain| chain.has_choice()));
+        assert!(Chain::of("x", None, story, &mut Effort::new()).is_ok_and(|chain| chain.has_choice()));
     }
 }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::chain::{Act, Chain, Instant, Problem, Side, Touch};
+use super::stories::Effort;
 use super::{Call, Conflict, Event, Outcome, says_nothing};
 use smallvec::smallvec;
 
@@ -119,7 +120,7 @@ impl Parts {
             Problem::Impossible(conflict) if !has_unknown => Judgement::Violated(conflict),
             _ => Judgement::Coupled,
         };
-        let mut is_decided = true;
+        let (mut is_decided, mut effort) = (true, Effort::new());
         let mut instants: Vec<(Instant, usize)> =
             self.rest.iter().map(|(call, invoked)| ((*invoked, Side::Full, 0), *call)).collect();
         let mut pools = Pools::of(model, &self.full);
@@ -130,7 +131,7 @@ impl Parts {
             while let Some((_, touch)) = touches.next_if(|(next, _)| *next == place) {
                 same.push(touch);
             }
-            let chain = match Chain::of(&name(model, &place), holder(model, &place), same) {
+            let chain = match Chain::of(&name(model, &place), holder(model, &place), same, &mut effort) {
                 Ok(chain) => Some(chain),
                 // Another address may have none, and that decides it.
                 Err(Problem::Undecided) => None,

@@ -117,7 +117,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { states: 300_000, time: Duration::from_secs(20) }
+        Bounds { states: 100_000, time: Duration::from_secs(20) }
     }
 }
 

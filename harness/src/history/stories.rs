@@ -14,6 +14,9 @@ use crate::operation::Text;
 /// So many calls on the address may be under way at once; one bit each.
 const MOST_UNDER_WAY: usize = 64;
 
+/// So many configurations are visited.
+const MOST_VISITED: usize = 1_000_000;
+
 /// So many calls are shown where there is no story.
 const MOST_SHOWN: usize = 12;
 
@@ -23,8 +26,24 @@ pub(super) enum Found {
     Story(Vec<usize>),
     /// There is none; these calls show it, by their places.
     Impossible(Vec<usize>),
-    /// Too many calls are under way at once.
+    /// Too many calls are under way at once, or there are too many orders.
     Unknown,
+}
+
+/// How many more configurations may be visited, for all addresses together.
+pub(super) struct Effort(usize);
+
+impl Effort {
+    /// As much as is done within a second or two.
+    pub(super) fn new() -> Effort {
+        Effort(MOST_VISITED)
+    }
+
+    /// One more; says whether that is still allowed.
+    fn spend(&mut self) -> bool {
+        self.0 = self.0.saturating_sub(1);
+        self.0 > 0
+    }
 }
 
 /// Who holds the address, with the calls under way that have taken place.
@@ -37,7 +56,7 @@ struct Link {
 }
 
 /// Looks for a story of these calls on an address that somebody may hold at first.
-pub(super) fn find(first_owner: Option<&Text>, touches: &[Touch]) -> Found {
+pub(super) fn find(first_owner: Option<&Text>, touches: &[Touch], effort: &mut Effort) -> Found {
     let mut under_way: Vec<Option<usize>> = Vec::new();
     let mut configurations: HashMap<Key<'_>, Option<Rc<Link>>> = HashMap::from([((0, first_owner), None)]);
     for (event, place, is_return) in events(touches) {
@@ -50,7 +69,8 @@ pub(super) fn find(first_owner: Option<&Text>, touches: &[Touch]) -> Found {
             continue;
         }
         let Some(bit) = under_way.iter().position(|other| *other == Some(place)) else { continue };
-        configurations = until_done(touches, &under_way, bit, configurations);
+        let Some(after) = until_done(touches, &under_way, bit, configurations, effort) else { return Found::Unknown };
+        configurations = after;
         under_way[bit] = None;
         if configurations.is_empty() {
             return Found::Impossible(shown(touches, event));
@@ -70,17 +90,22 @@ fn events(touches: &[Touch]) -> Vec<(Event, usize, bool)> {
     events
 }
 
-/// All configurations in which one call under way has taken place, after as many others as may have come before it.
+/// All configurations in which one call under way has taken place, after as many others as may have come before it; nothing
+/// where there are too many.
 fn until_done<'a>(
     touches: &'a [Touch],
     under_way: &[Option<usize>],
     bit: usize,
     configurations: HashMap<Key<'a>, Option<Rc<Link>>>,
-) -> HashMap<Key<'a>, Option<Rc<Link>>> {
+    effort: &mut Effort,
+) -> Option<HashMap<Key<'a>, Option<Rc<Link>>>> {
     let mut open: Vec<(Key<'a>, Option<Rc<Link>>)> = configurations.into_iter().collect();
     let mut seen: HashMap<Key<'a>, ()> = open.iter().map(|(key, _)| (*key, ())).collect();
     let mut done = HashMap::new();
     while let Some(((mask, holder), order)) = open.pop() {
+        if !effort.spend() {
+            return None;
+        }
         if mask & 1 << bit != 0 {
             done.entry((mask & !(1 << bit), holder)).or_insert(order);
             continue;
@@ -94,7 +119,7 @@ fn until_done<'a>(
             }
         }
     }
-    done
+    Some(done)
 }
 
 /// Who holds the address after this call, if it can take place.

@@ -211,6 +211,11 @@ impl Scenario {
         self.steps.contains(&Step::Lane)
     }
 
+    /// The same steps, one caller's after the other's.
+    pub fn without_lanes(&self) -> Scenario {
+        self.without(|index| matches!(self.steps[index], Step::Turns(_) | Step::Lane | Step::Join))
+    }
+
     /// The scenario with one more step.
     pub(crate) fn followed_by(&self, step: &Step) -> Scenario {
         let mut steps = Vec::with_capacity(self.steps.len() + 1);
