@@ -110,7 +110,7 @@ fn recorded(brief: &Brief) -> Recorded {
         Said::NotOwner(number) => (release(number), refused(Kind::NotOwner)),
     };
     Recorded {
-        process: text("x"),
+        process: text(&format!("x{}", brief.invoked)),
         operation,
         invoked: brief.invoked,
         returned: Some(brief.returned),
@@ -384,7 +384,7 @@ fn every_small_history_is_judged_as_all_orders_say() {
 fn too_many_orders_are_given_up() {
     let brief = |index: u64| Brief {
         owner: (index % 5) as u8,
-        said: if index % 2 == 0 { Said::NamedGranted(0) } else { Said::Released(0) },
+        said: if index.is_multiple_of(2) { Said::NamedGranted(0) } else { Said::Released(0) },
         invoked: 2 + index,
         returned: 10_000 + index,
         is_known: true,
@@ -395,4 +395,40 @@ fn too_many_orders_are_given_up() {
     let judgement = judge(&whole(&calls), &contract(), bounds);
     assert!(matches!(judgement, Judgement::Unknown { .. }), "{judgement:?}");
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+/// What a caller does next comes after what it did, even where the clock is too coarse to tell; of others that is not known.
+#[test]
+fn a_coarse_clock_keeps_the_order_of_each_caller() {
+    let brief = |owner, said, invoked, returned| Brief { owner, said, invoked, returned, is_known: true };
+    let history = |process: &str, calls: &[Brief]| {
+        let made = whole(&[]).calls()[0].recorded.clone();
+        let all = calls.iter().map(|call| Recorded { process: text(process), ..recorded(call) });
+        History::new(std::iter::once(made).chain(all).collect())
+    };
+    let judged = |history: &History| judge(history, &contract(), Bounds::default());
+    let again = [brief(1, Said::Granted(0), 2, 3), brief(1, Said::NotFound(0), 3, 4)];
+    assert!(!matches!(judged(&history("p", &again)), Judgement::Linearizable { .. }));
+    let twice = [brief(1, Said::Granted(0), 2, 3), brief(2, Said::Granted(0), 3, 4)];
+    assert!(matches!(judged(&history("p", &twice)), Judgement::Violated(_)));
+    let right = [brief(1, Said::Granted(0), 2, 3), brief(1, Said::Released(0), 3, 3), brief(1, Said::Granted(0), 3, 3)];
+    assert!(matches!(judged(&history("p", &right)), Judgement::Linearizable { .. }));
+}
+
+/// An address of the other family is none of the pool's, though its number may be.
+#[test]
+fn families_are_told_apart() {
+    let mut calls: Vec<Recorded> = whole(&[
+        Brief { owner: 1, said: Said::Granted(0), invoked: 2, returned: 5, is_known: true },
+        Brief { owner: 1, said: Said::NotFound(1), invoked: 3, returned: 6, is_known: true },
+        Brief { owner: 1, said: Said::NotFound(0), invoked: 7, returned: 8, is_known: true },
+    ])
+    .calls()
+    .iter()
+    .map(|call| call.recorded.clone())
+    .collect();
+    let Operation::Release { address, .. } = &mut calls[3].operation else { panic!() };
+    *address = Written::Plain(Grant::parse("::a00:0").unwrap());
+    let judgement = judge(&History::new(calls), &contract(), Bounds::default());
+    assert!(matches!(judgement, Judgement::Linearizable { .. }), "{judgement:?}");
 }

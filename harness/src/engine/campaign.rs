@@ -10,6 +10,7 @@ use crate::address::Grant;
 use crate::fault::Counted;
 use crate::interrupt;
 use crate::operation::Text;
+use crate::property::Property;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::sut::{Failure, Sut};
@@ -53,6 +54,9 @@ impl<'a> Campaign<'a> {
         report.scenarios += 1;
         report.operations += run.operations;
         report.skipped += run.skipped;
+        if run.is_race {
+            report.unchecked.retain(|(property, _)| *property != Property::Linearizable);
+        }
         self.progress.advanced(report.scenarios, report.operations, report.violations.len());
         Ok(Some(run))
     }

@@ -46,6 +46,8 @@ pub struct Run {
     pub accepted: u64,
     /// Steps that were not run.
     pub skipped: u64,
+    /// Were several callers at work at the same time, and what they saw judged?
+    pub is_race: bool,
     /// What the system had hold of when it was empty, before the first step.
     pub at_start: Resources,
     /// What the system chose where it promises to choose at random.

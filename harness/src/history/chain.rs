@@ -27,7 +27,7 @@
 use std::ops::Range;
 
 use super::stories::{self, Effort, Found};
-use super::{Conflict, Event, NEVER};
+use super::{Conflict, Event, MOST_SHOWN, NEVER};
 use crate::operation::Text;
 
 /// What a call says of the address.
@@ -256,7 +256,8 @@ impl Chain {
             Act::ToldOthers => "held by somebody else, but it was not",
             _ => "taken, but it was free",
         };
-        let calls = possible.flat_map(|phase| self.around(phase)).chain([tale.call]).collect();
+        let around = possible.take(MOST_SHOWN / 2).flat_map(|phase| self.around(phase));
+        let calls = std::iter::once(tale.call).chain(around).take(MOST_SHOWN).collect();
         Clash { calls, why: format!("{name} was said to be {told} all the time") }
     }
 

@@ -23,8 +23,11 @@
 //! | `type` | `invoke`; then `return`, `fail` or `unknown` |
 //! | `method`, `params` | of `invoke`: as in the protocol |
 //! | `result` | of `return`: as in the protocol |
-//! | `error` | of `fail`: the kind of refusal in `kind` or `data.kind`, and maybe a `message` |
+//! | `error` | of `fail`: the kind of refusal in `kind` or `data.kind`; a `message` is passed over |
 //! | `time` | when, as a whole number in any unit; on every line or on none, then the lines are in order |
+//!
+//! Each process's own lines are in the order of time. Where a call of one and a call of another end and begin at the same
+//! time, nobody knows which came first; where that matters the judgement is *unknown*.
 //!
 //! `unknown` is for calls that nobody knows the outcome of: the caller died, or gave up. So is a call that never ends. A line
 //! with `contract` instead, before all others, holds what the system promises, as in the protocol's `initialize`. Empty lines
@@ -126,6 +129,8 @@ struct Reader {
     contract: Option<Contract>,
     /// The call that each process is in, with the line of its invocation.
     under_way: HashMap<Text, (usize, u64)>,
+    /// When the last call of each process ended.
+    ended: HashMap<Text, u64>,
     /// Names met, each once.
     names: HashMap<String, Text>,
     /// Do lines tell the time? Known after the first.
@@ -197,6 +202,9 @@ impl Reader {
         if let Some((_, line)) = self.under_way.get(&process) {
             return Err(format!("process {process} is still in the call of line {line}"));
         }
+        if let Some(ended) = self.ended.get(&process).filter(|ended| **ended > time) {
+            return Err(format!("process {process} begins a call at {time}, before its last one ended at {ended}"));
+        }
         let method = method.ok_or("`method` is missing")?;
         let operation = call::decode_call(method, params, &mut |name| self.name(name))?;
         self.under_way.insert(process.clone(), (self.calls.len(), number));
@@ -217,6 +225,7 @@ impl Reader {
         }
         call.outcome = outcome(&call.operation)?;
         call.returned = Some(time);
+        self.ended.insert(process.clone(), time);
         Ok(())
     }
 
@@ -231,10 +240,11 @@ impl Reader {
 }
 
 fn refusal(error: &Value) -> Result<Refusal, String> {
-    let name = error.get("kind").or_else(|| error.get("data")?.get("kind")).and_then(Value::as_str);
+    let own = error.get("kind").filter(|kind| !kind.is_null());
+    let name = own.or_else(|| error.get("data")?.get("kind")).and_then(Value::as_str);
     let kind = Kind::from_name(name.ok_or("`error` has no `kind`")?);
-    let message = error.get("message").and_then(Value::as_str).unwrap_or_default().to_owned();
-    Ok(Refusal { kind, message: message.into() })
+    // What the message shows is another property's business.
+    Ok(Refusal { kind, message: kind.name().into() })
 }
 
 /// A refusal that says that nobody knows is no answer.
@@ -296,6 +306,15 @@ mod tests {
             (&format!("{CALL}\n{}", r#"{"process":1,"type":"fail","error":{}}"#), "line 2: `error` has no `kind`"),
             (&format!("{CALL}\n{}", r#"{"process":1,"type":"return","result":{}}"#), "line 2: `release_owner` was"),
             (&format!("{CALL}\n{}", r#"{"process":2,"time":1,"type":"unknown"}"#), "line 2: `time` is on every line"),
+            (
+                &[
+                    r#"{"process":1,"time":5,"type":"invoke","method":"list"}"#,
+                    r#"{"process":1,"time":9,"type":"fail","error":{"kind":"busy"}}"#,
+                    r#"{"process":1,"time":8,"type":"invoke","method":"list"}"#,
+                ]
+                .join("\n"),
+                "line 3: process 1 begins a call at 8, before its last one ended at 9",
+            ),
             (r#"{"contract":{"repeat":"never"}}"#, "line 1: the contract is wrong"),
             (&format!("{CALL}\n{}", r#"{"contract":{}}"#), "line 2: `contract` comes once"),
         ] {

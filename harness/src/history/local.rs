@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::chain::{Act, Chain, Instant, Problem, Side, Touch};
 use super::stories::Effort;
-use super::{Call, Conflict, Event, Outcome, says_nothing};
+use super::{Call, Conflict, Event, MOST_SHOWN, Outcome};
 use smallvec::smallvec;
 
 use crate::address::{Family, Grant, Span, number};
@@ -92,7 +92,7 @@ impl Parts {
         // Judging refusals changes nothing that matters here.
         let mut scratch = model.clone();
         for (index, call) in calls.iter().enumerate().skip(from) {
-            if matches!(&call.recorded.outcome, Outcome::Answered(response) if says_nothing(response)) {
+            if call.says_nothing() {
                 continue;
             }
             match told(&mut scratch, call)? {
@@ -113,13 +113,15 @@ impl Parts {
         if let Some(conflict) = self.never {
             return Judgement::Violated(conflict);
         }
-        let has_unknown = !self.unknown.is_empty();
-        self.adopt(model, calls);
-        // Whether there is no order at all is another question where there are more ways than this one.
-        let judgement = |problem| match problem {
-            Problem::Impossible(conflict) if !has_unknown => Judgement::Violated(conflict),
-            _ => Judgement::Coupled,
+        // Whether there is no order at all is another question where more may have happened than this.
+        let open = self.unknown.clone();
+        let is_open = |pool: &Text, address: Option<u128>| {
+            open.iter().any(|(_, possible)| {
+                let meets = possible.address.zip(address).is_none_or(|(one, other)| one == other);
+                possible.pool == *pool && meets
+            })
         };
+        self.adopt(model, calls);
         let (mut is_decided, mut effort) = (true, Effort::new());
         let mut instants: Vec<(Instant, usize)> =
             self.rest.iter().map(|(call, invoked)| ((*invoked, Side::Full, 0), *call)).collect();
@@ -135,15 +137,23 @@ impl Parts {
                 Ok(chain) => Some(chain),
                 // Another address may have none, and that decides it.
                 Err(Problem::Undecided) => None,
-                Err(problem) => return judgement(problem),
+                Err(Problem::Impossible(_)) if is_open(&place.0, Some(place.1)) => None,
+                Err(Problem::Impossible(conflict)) => return Judgement::Violated(conflict),
             };
             is_decided &= chain.is_some();
             instants.extend(chain.iter().flat_map(Chain::instants).map(|(call, instant)| (instant, call)));
             pools.note(&place, holder(model, &place).is_some(), chain.as_ref());
         }
-        match pools.instants(calls, &self.full) {
+        let (open_pools, closed_pools): (Vec<_>, Vec<_>) =
+            self.full.into_iter().partition(|(pool, _)| is_open(pool, None));
+        match pools.instants(calls, &closed_pools) {
             Ok(full) => instants.extend(full),
-            Err(problem) => return judgement(problem),
+            Err(Problem::Impossible(conflict)) => return Judgement::Violated(conflict),
+            Err(Problem::Undecided) => is_decided = false,
+        }
+        match pools.instants(calls, &open_pools) {
+            Ok(full) => instants.extend(full),
+            Err(_) => is_decided = false,
         }
         if !is_decided {
             return Judgement::Coupled;
@@ -227,14 +237,23 @@ fn told(model: &mut Model, call: &Call) -> Option<Tale> {
         }
         Operation::Release { pool, address, owner } => {
             let Some(Grant::Address(address)) = address.meaning() else { return None };
+            let found = model.pool(pool)?;
+            if Family::of(address) != found.layout.family {
+                return told_outside(response);
+            }
             let place = (pool.clone(), number(address));
-            told_by_release(model.pool(pool)?, model.contract(), place, owner.clone(), response)
+            told_by_release(found, model.contract(), place, owner.clone(), response)
                 .or_else(|| told_by_words(model, &recorded.operation, response))
         }
         // Where nothing else is under way they find what is there. Elsewhere the model will say.
         Operation::List { .. } | Operation::Usage { .. } => Some(Tale::Nothing),
         _ => None,
     }
+}
+
+/// What a release says of an address that the pool cannot have.
+fn told_outside(response: &Response) -> Option<Tale> {
+    matches!(response, Err(Refusal { kind: Kind::NotFound | Kind::Invalid, .. })).then_some(Tale::Nothing)
 }
 
 /// Refusals for what was asked, and not for when.
@@ -256,7 +275,8 @@ fn told_by_allocate(
     match (response, &request.want) {
         (Ok(Answer::Granted { grants, expires_ms: None }), Want::Any | Want::Named(_)) => {
             let [Grant::Address(address)] = grants.as_slice() else { return None };
-            if !pool.layout.allows(Span::one(number(*address))) {
+            let is_of_family = Family::of(*address) == pool.layout.family;
+            if !is_of_family || !pool.layout.allows(Span::one(number(*address))) {
                 return Some(Tale::Never(format!("{address} was granted, which `{name}` may not hand out")));
             }
             Some(Tale::Of((name, number(*address)), Act::Grant, Some(owner.clone())))
@@ -265,7 +285,8 @@ fn told_by_allocate(
         (Err(Refusal { kind: Kind::Exhausted, .. }), Want::Any) => Some(Tale::Nothing),
         (Err(Refusal { kind: Kind::Conflict, .. }), Want::Named(address)) => {
             let Some(Grant::Address(address)) = address.meaning() else { return None };
-            Some(Tale::Of((name, number(address)), Act::ToldHeld, None))
+            let is_of_family = Family::of(address) == pool.layout.family;
+            is_of_family.then(|| Tale::Of((name, number(address)), Act::ToldHeld, None))
         }
         _ => None,
     }
@@ -294,8 +315,10 @@ fn told_by_release(
 
 /// What a call may have done that nobody knows the outcome of.
 fn possible(model: &Model, operation: &Operation) -> Option<Possible> {
-    let of = |written: &Written| match written.meaning() {
-        Some(Grant::Address(address)) => Some(number(address)),
+    let of = |pool: &Text, written: &Written| match written.meaning() {
+        Some(Grant::Address(address)) if Family::of(address) == model.pool(pool)?.layout.family => {
+            Some(number(address))
+        }
         _ => None,
     };
     match operation {
@@ -303,14 +326,14 @@ fn possible(model: &Model, operation: &Operation) -> Option<Possible> {
             let [request] = requests.as_slice() else { return None };
             let address = match &request.want {
                 Want::Any => None,
-                Want::Named(address) => Some(of(address)?),
+                Want::Named(address) => Some(of(&request.pool, address)?),
                 Want::Block(_) => return None,
             };
             Some(Possible { act: Act::Grant, pool: request.pool.clone(), address, owner: Some(owner.clone()) })
         }
         Operation::Release { pool, address, owner } => {
             let owner = owner.clone().filter(|_| model.contract().release_by == ReleaseBy::Owner);
-            Some(Possible { act: Act::Release, pool: pool.clone(), address: Some(of(address)?), owner })
+            Some(Possible { act: Act::Release, pool: pool.clone(), address: Some(of(pool, address)?), owner })
         }
         _ => None,
     }
@@ -388,7 +411,7 @@ impl Pools {
     }
 
     /// An instant for each call that found its pool full.
-    fn instants(mut self, calls: &[Call], full: &[(Text, usize)]) -> Result<Vec<(Instant, usize)>, Problem> {
+    fn instants(&mut self, calls: &[Call], full: &[(Text, usize)]) -> Result<Vec<(Instant, usize)>, Problem> {
         self.0.values_mut().for_each(|fullness| fullness.free.sort_unstable_by_key(|gap| gap.from));
         let merged: HashMap<&Text, Vec<Range<Event>>> =
             self.0.iter().map(|(name, fullness)| (name, merge(&fullness.free))).collect();
@@ -421,6 +444,7 @@ impl Fullness {
             core.extend(&gap.calls);
             covered = gap.to;
         }
+        core.truncate(MOST_SHOWN);
         core.sort_unstable();
         core.dedup();
         let what = if self.untouched > 0 { "an address that no call touches" } else { "some address" };

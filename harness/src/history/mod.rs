@@ -25,6 +25,7 @@ mod local;
 mod search;
 mod stories;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::contract::{Clock, Contract};
@@ -33,6 +34,9 @@ use crate::operation::{Kind, Operation, Refusal, Response, Text};
 
 /// A place among the invocations and returns of a history, in the order of their time: the first has number 1.
 pub type Event = u64;
+
+/// So many calls are shown with a violation at most.
+const MOST_SHOWN: usize = 12;
 
 /// After every event: what never returned does so then.
 const NEVER: Event = Event::MAX;
@@ -76,28 +80,58 @@ pub struct Call {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     calls: Vec<Call>,
+    /// Where a caller's call begins at the very time at which its last one ended: invocations and returns of all calls as
+    /// they are when nothing is known of the order of events at the same time, not even that.
+    loose: Vec<(Event, Event)>,
+}
+
+/// Its time, what comes before what at that time, whether it is a return, and the call.
+type Timed = (u64, u64, bool, usize);
+
+/// The numbers of the invocation and the return of each call.
+fn numbered(mut events: Vec<Timed>) -> Vec<(Event, Event)> {
+    events.sort_unstable();
+    let calls = events.iter().filter(|(.., is_return, _)| !is_return).count();
+    let mut numbers = vec![(0, NEVER); calls];
+    for ((.., is_return, index), event) in events.into_iter().zip(1..) {
+        let (invoked, returned) = &mut numbers[index];
+        *if is_return { returned } else { invoked } = event;
+    }
+    numbers
 }
 
 impl History {
-    /// A history of these calls. Where an invocation and a return have the same time, nobody knows which came first: the
-    /// calls overlap.
+    /// A history of these calls; those of one caller in its order. Where an invocation and a return have the same time,
+    /// nobody knows which came first: the calls overlap, if they are not the same caller's.
     pub fn new(recorded: Vec<Recorded>) -> History {
-        let mut events: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * recorded.len());
+        // Of events at the same time, a return comes after invocations, and what a caller does next after its return.
+        let mut last: HashMap<Text, (u64, u64)> = HashMap::new();
+        let mut events: Vec<Timed> = Vec::with_capacity(2 * recorded.len());
         for (index, call) in recorded.iter().enumerate() {
-            events.push((call.invoked, false, index));
+            let before = last.get(&call.process).filter(|(time, _)| *time == call.invoked);
+            let level = before.map_or(0, |(_, level)| level + 1);
+            events.push((call.invoked, level, false, index));
             if let (Outcome::Answered(_), Some(returned)) = (&call.outcome, call.returned) {
-                events.push((returned.max(call.invoked), true, index));
+                let returned = returned.max(call.invoked);
+                let level = if returned == call.invoked { level + 1 } else { 1 };
+                events.push((returned, level, true, index));
+                last.insert(call.process.clone(), (returned, level));
             }
         }
-        events.sort_unstable();
-        let new = |recorded| Call { recorded, invoked: 0, returned: NEVER };
-        let mut calls: Vec<Call> = recorded.into_iter().map(new).collect();
-        for ((_, is_return, index), event) in events.into_iter().zip(1..) {
-            let call = &mut calls[index];
-            *if is_return { &mut call.returned } else { &mut call.invoked } = event;
-        }
-        calls.sort_unstable_by_key(|call| call.invoked);
-        History { calls }
+        let has_ties = events.iter().any(|(_, level, is_return, _)| !is_return && *level > 0);
+        let loose = has_ties.then(|| {
+            let level = |is_return: bool| u64::from(is_return);
+            numbered(events.iter().map(|(time, _, back, index)| (*time, level(*back), *back, *index)).collect())
+        });
+        let numbers = numbered(events);
+        let new = |(index, recorded): (usize, Recorded)| {
+            let (invoked, returned) = numbers[index];
+            (index, Call { recorded, invoked, returned })
+        };
+        let mut calls: Vec<(usize, Call)> = recorded.into_iter().enumerate().map(new).collect();
+        calls.sort_unstable_by_key(|(_, call)| call.invoked);
+        let loose = loose.map(|loose| calls.iter().map(|(index, _)| loose[*index]).collect()).unwrap_or_default();
+        History { calls: calls.into_iter().map(|(_, call)| call).collect(), loose }
     }
 
     /// The calls, in the order of their invocations.
@@ -151,7 +185,38 @@ pub struct Conflict {
 /// Judges a history of a system with this contract that was empty at first. Takes n log n where the history falls apart into
 /// stories of single addresses; otherwise as much as the bounds allow.
 pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgement {
-    let calls = history.calls();
+    let judgement = judge_ordered(history.calls(), contract, bounds);
+    if history.loose.is_empty() || !matches!(judgement, Judgement::Violated(_)) {
+        return judgement;
+    }
+    // More orders may be possible than were looked at. Those that are too many are no excuse, if none of them will do.
+    let loose = history.calls().iter().zip(&history.loose).enumerate();
+    let mut calls: Vec<(usize, Call)> = loose
+        .map(|(place, (call, (invoked, returned)))| {
+            (place, Call { recorded: call.recorded.clone(), invoked: *invoked, returned: *returned })
+        })
+        .collect();
+    calls.sort_unstable_by_key(|(_, call)| call.invoked);
+    let (places, calls): (Vec<usize>, Vec<Call>) = calls.into_iter().unzip();
+    match judge_ordered(&calls, contract, bounds) {
+        Judgement::Violated(Conflict { core, why }) => {
+            let mut core: Vec<usize> = core.into_iter().map(|place| places[place]).collect();
+            core.sort_unstable();
+            Judgement::Violated(Conflict { core, why })
+        }
+        _ => Judgement::Unknown { why: "calls end and begin at the same time; finer times would tell".to_owned() },
+    }
+}
+
+fn judge_ordered(calls: &[Call], contract: &Contract, bounds: Bounds) -> Judgement {
+    let is_transaction =
+        |call: &Call| matches!(call.recorded.operation, Operation::Begin | Operation::Commit | Operation::Rollback);
+    if calls.iter().any(is_transaction) && calls.iter().any(|call| call.recorded.process != calls[0].recorded.process) {
+        return Judgement::Unknown { why: "transactions of several callers are not judged yet".to_owned() };
+    }
+    if let Some(conflict) = calls.iter().enumerate().find_map(|(index, call)| never(index, call)) {
+        return Judgement::Violated(conflict);
+    }
     if contract.clock == Clock::Wall && calls.iter().any(has_lease) {
         return Judgement::Unknown { why: "leases on real time are not judged yet".to_owned() };
     }
@@ -178,15 +243,16 @@ pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgemen
 fn in_sequence(model: &mut Model, calls: &[Call], order: &mut Vec<usize>) -> Result<usize, Conflict> {
     for (index, call) in calls.iter().enumerate() {
         let next = calls.get(index + 1).map_or(NEVER, |next| next.invoked);
+        if call.says_nothing() {
+            continue;
+        }
         let Outcome::Answered(response) = &call.recorded.outcome else { return Ok(index) };
         if call.returned > next {
             return Ok(index);
         }
-        if !says_nothing(response) {
-            let judged = model.judge(&call.recorded.operation, response);
-            judged.map_err(|violation| Conflict { core: vec![index], why: violation.message })?;
-            order.push(index);
-        }
+        let judged = model.judge(&call.recorded.operation, response);
+        judged.map_err(|violation| Conflict { core: vec![index], why: violation.message })?;
+        order.push(index);
     }
     Ok(calls.len())
 }
@@ -195,7 +261,23 @@ fn has_lease(call: &Call) -> bool {
     matches!(&call.recorded.operation, Operation::Allocate { ttl_ms: Some(_), .. } | Operation::Renew { .. })
 }
 
-/// Is it a refusal because of trouble elsewhere? Nothing happened then, and any state allows it.
-fn says_nothing(response: &Response) -> bool {
-    matches!(response, Err(Refusal { kind: Kind::Busy | Kind::Storage, .. }))
+/// What no caller may be told, whatever was done.
+fn never(index: usize, call: &Call) -> Option<Conflict> {
+    match &call.recorded.outcome {
+        Outcome::Answered(Err(Refusal { kind: kind @ (Kind::Internal | Kind::Unlisted), .. })) => {
+            Some(Conflict { core: vec![index], why: format!("a call was refused as `{kind}`, which explains nothing") })
+        }
+        _ => None,
+    }
+}
+
+impl Call {
+    /// Is it a refusal because of trouble elsewhere, or an attempt to read that came to nothing? Any state allows it, and
+    /// changes by nothing.
+    fn says_nothing(&self) -> bool {
+        match &self.recorded.outcome {
+            Outcome::Answered(response) => matches!(response, Err(Refusal { kind: Kind::Busy | Kind::Storage, .. })),
+            Outcome::Unknown => matches!(self.recorded.operation, Operation::List { .. } | Operation::Usage { .. }),
+        }
+    }
 }

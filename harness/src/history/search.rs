@@ -10,15 +10,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Bounds, Call, Conflict, Event, Judgement, NEVER, Outcome, says_nothing};
+use super::{Bounds, Call, Conflict, Event, Judgement, MOST_SHOWN, NEVER, Outcome};
 use crate::model::Model;
 use crate::operation::{Operation, Response};
 
 /// So many calls may be under way at once; one bit each.
 const MOST_UNDER_WAY: usize = 128;
 
-/// So many calls are shown with a violation.
-const MOST_SHOWN: usize = 12;
+/// So many allocations may be held in all states together, each of which counts as so many at least.
+const MOST_HELD: usize = 8_000_000;
+const FEWEST_HELD: usize = 60;
 
 /// A state in which the system may be.
 struct Configuration {
@@ -43,12 +44,12 @@ type Configurations = HashMap<Key, Configuration>;
 /// Judges all calls from one on, in the state that the model is in. Those before took effect in this order.
 pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize>, bounds: Bounds) -> Judgement {
     let unknown = |why: &str| Judgement::Unknown { why: why.to_owned() };
-    if calls[from..].iter().any(|call| matches!(call.recorded.operation, Operation::Begin)) {
-        return unknown("transactions of callers that overlap are not judged yet");
-    }
-    if calls[from..].iter().any(|call| call.recorded.outcome == Outcome::Unknown) {
+    if calls[from..].iter().any(|call| call.recorded.outcome == Outcome::Unknown && !call.says_nothing()) {
         return unknown("calls of unknown outcome leave more than one explanation open, which is not searched yet");
     }
+    // A state takes memory for all that is held.
+    let heaviest = MOST_HELD / (FEWEST_HELD + model.held().count());
+    let bounds = Bounds { states: bounds.states.min(heaviest), ..bounds };
     let mut search = Search {
         calls,
         bounds,
@@ -74,8 +75,7 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
 
 /// Invocations and returns in the order of time, with the calls.
 fn events(calls: &[Call], from: usize) -> Vec<(Event, usize, bool)> {
-    let counts = |call: &Call| !matches!(&call.recorded.outcome, Outcome::Answered(response) if says_nothing(response));
-    let counted = calls.iter().enumerate().skip(from).filter(|(_, call)| counts(call));
+    let counted = calls.iter().enumerate().skip(from).filter(|(_, call)| !call.says_nothing());
     let mut events: Vec<(Event, usize, bool)> =
         counted.flat_map(|(index, call)| [(call.invoked, index, false), (call.returned, index, true)]).collect();
     events.retain(|(event, ..)| *event != NEVER);

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::Event;
 use super::chain::{Act, Touch};
+use super::{Event, MOST_SHOWN};
 use crate::operation::Text;
 
 /// So many calls on the address may be under way at once; one bit each.
@@ -16,9 +16,6 @@ const MOST_UNDER_WAY: usize = 64;
 
 /// So many configurations are visited.
 const MOST_VISITED: usize = 1_000_000;
-
-/// So many calls are shown where there is no story.
-const MOST_SHOWN: usize = 12;
 
 /// What was found.
 pub(super) enum Found {
