@@ -42,5 +42,5 @@ mod vfs;
 mod volume;
 
 pub use disk::{Disk, Snapshot};
-pub use memory::bytes_in_use;
+pub use memory::{Counting, bytes_in_use};
 pub use poolproof_core::fault::{Fault, FaultKind, Io, Moment};

@@ -1,4 +1,4 @@
-//! SQLite's memory: each allocation is counted, and refused where a fault is due. Unsafe code, as `vfs` is.
+//! Memory that is counted, and SQLite's that is refused where a fault is due. Unsafe code, as `vfs` is.
 //!
 //! SQLite asks for memory through a table of C functions: <https://www.sqlite.org/malloc.html>. Three of them are replaced
 //! here by ones that keep count and may say no, and else ask those that were there before. SQLite takes another table only before it is first
@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code)]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
@@ -52,9 +53,42 @@ pub(crate) fn watch(volume: &Shared) {
     let _before = WATCHED.replace(volume.weak());
 }
 
-/// How many bytes SQLite has asked for in this thread and not given back; 0 where nobody counts.
+/// How many bytes this thread has asked for and not given back: what SQLite did, and all that Rust did where [`Counting`] is
+/// the global allocator.
 pub fn bytes_in_use() -> i64 {
     IN_USE.get()
+}
+
+/// The system's allocator, with the bytes in use of each thread [counted](bytes_in_use). To count costs an addition.
+#[derive(Clone, Copy, Debug)]
+pub struct Counting;
+
+// SAFETY: all is passed on to the system's allocator as it is; counting neither allocates nor panics: the counter is there
+// from the start, and is nothing that would have to be dropped.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as i64);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
+        // SAFETY: the caller's promise is the same, and all memory comes from there.
+        unsafe { System.dealloc(place, layout) }
+    }
+
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size as i64 - layout.size() as i64);
+        // SAFETY: the caller's promise is the same, and all memory comes from there.
+        unsafe { System.realloc(place, layout, size) }
+    }
 }
 
 #[used]
@@ -123,7 +157,7 @@ impl Beneath {
 }
 
 fn count(bytes: i64) {
-    IN_USE.set(IN_USE.get() + bytes);
+    IN_USE.set(IN_USE.get().wrapping_add(bytes));
 }
 
 /// Counts an allocation, and says whether it is refused. Never asked while the volume is locked by this thread: what `vfs`

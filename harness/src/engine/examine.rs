@@ -39,8 +39,9 @@ const BLAME_TIMES: u32 = 8;
 /// A campaign compares instances so often, because most start anew for it.
 const COMPARISONS: u32 = 3;
 
-/// A campaign looks after the memory of one scenario in so many.
+/// A campaign looks after the memory of one scenario in so many; of a fast system it sees more of them.
 const MEMORY_PERIOD: u64 = 64;
+const FAST_MEMORY_PERIOD: u64 = 256;
 
 /// A campaign may spend one part in so many of its time on looking at long calls, and this much to
 /// begin with.
@@ -267,6 +268,7 @@ impl Examiner {
         let is_due = self.until_memory == 0;
         self.until_memory = match (self.is_sparing, is_due) {
             (false, _) => 0,
+            (true, true) if sut.is_fast() => FAST_MEMORY_PERIOD - 1,
             (true, true) => MEMORY_PERIOD - 1,
             (true, false) => self.until_memory - 1,
         };
