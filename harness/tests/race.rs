@@ -171,6 +171,7 @@ fn what_is_right_passes() {
         (Box::new(ReadPickInsert::new(true)), 1_000),
         (Box::new(Memory::new()), 1_000),
         (Box::new(Sqlite::temporary().unwrap()), 40),
+        (Box::new(Sqlite::temporary_with(Variant { one_handle: true, ..Variant::default() }).unwrap()), 40),
     ];
     for (sut, runs) in &mut suts {
         let report = campaign(sut.as_mut(), *runs);

@@ -135,7 +135,7 @@ impl Setting {
     pub const RANDOM: Setting = Setting::of(Policy { strategy: Strategy::Random, ..Setting::USUAL.variant.policy });
 
     const fn of(policy: Policy) -> Setting {
-        Setting { variant: Variant { policy, pools_overlap: false }, promise: |contract| contract }
+        Setting { variant: Variant { policy, pools_overlap: false, one_handle: false }, promise: |contract| contract }
     }
 
     /// The same with a changed promise.

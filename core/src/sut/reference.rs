@@ -3,7 +3,7 @@
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
     AddressRange, Allocator, Error, ErrorKind, Policy, PoolShape as Shape, PoolSpec, Repeat, Request as Wanted,
-    Resource, Strategy, parse_address, parse_prefix,
+    Resource, SharedAllocator, Strategy, parse_address, parse_prefix,
 };
 use smallvec::SmallVec;
 
@@ -21,10 +21,13 @@ pub struct Variant {
     pub policy: Policy,
     /// Is each pool an address space of its own?
     pub pools_overlap: bool,
+    /// Do callers at the same time share one handle on a file, or has each its own?
+    pub one_handle: bool,
 }
 
 /// The options of a variant, as they are written.
-pub const OPTIONS: &str = "strategy=lowest|next|random, repeat=another|same|conflict, pools=disjoint|overlapping";
+pub const OPTIONS: &str = "strategy=lowest|next|random, repeat=another|same|conflict, pools=disjoint|overlapping, \
+                           handles=several|one (of callers at the same time)";
 
 impl Variant {
     /// Reads options, separated by commas, such as `repeat=same,strategy=random`.
@@ -44,6 +47,8 @@ impl Variant {
                 "repeat=conflict" => variant.policy.repeat = Repeat::Conflict,
                 "pools=disjoint" => variant.pools_overlap = false,
                 "pools=overlapping" => variant.pools_overlap = true,
+                "handles=several" => variant.one_handle = false,
+                "handles=one" => variant.one_handle = true,
                 other => {
                     let message = format!("the reference allocator has no option `{other}`; it has {OPTIONS}");
                     return Err(Failure::Unable(message));
@@ -53,7 +58,7 @@ impl Variant {
         Ok(variant)
     }
 
-    /// Every variant there is, the default one first.
+    /// Every variant that answers differently, the default one first.
     pub fn all() -> impl Iterator<Item = Variant> {
         let strategies = [Strategy::Lowest, Strategy::Next, Strategy::Random];
         let repeats = [Repeat::Another, Repeat::Same, Repeat::Conflict];
@@ -62,6 +67,7 @@ impl Variant {
                 strategies.into_iter().map(move |strategy| Variant {
                     policy: Policy { strategy, repeat, ..Policy::default() },
                     pools_overlap,
+                    ..Variant::default()
                 })
             })
         })
@@ -90,10 +96,54 @@ impl Variant {
     }
 }
 
+/// An allocator of one caller's, or one that several threads share.
+#[derive(Debug)]
+pub enum Handle<S: Store> {
+    /// Of one caller's.
+    Own(Box<Allocator<S>>),
+    /// What waits is done in one go.
+    Shared(SharedAllocator<S>),
+}
+
+impl<S: Store> Handle<S> {
+    /// Of one caller's.
+    pub fn own(allocator: Allocator<S>) -> Handle<S> {
+        Handle::Own(Box::new(allocator))
+    }
+
+    /// This one and one more on the same allocator. A transaction that is open is rolled back.
+    pub fn shared(self) -> (Handle<S>, Handle<S>) {
+        let shared = match self {
+            Handle::Own(allocator) => SharedAllocator::new(*allocator),
+            Handle::Shared(shared) => shared,
+        };
+        (Handle::Shared(shared.clone()), Handle::Shared(shared))
+    }
+
+    /// One call, in a variant.
+    pub fn call(&mut self, variant: Variant, operation: &Operation) -> Response
+    where
+        S: 'static,
+    {
+        match self {
+            Handle::Own(allocator) => call(allocator, variant, operation),
+            Handle::Shared(shared) => {
+                let operation = operation.clone();
+                let done = shared.run(move |allocator| answer(allocator, variant, &operation));
+                done.map_err(|error| refusal(&error))
+            }
+        }
+    }
+}
+
 /// One call on the allocator.
 pub fn call<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &Operation) -> Response {
     let answer = answer(allocator, variant, operation);
-    answer.map_err(|error| Refusal { kind: kind(error.kind()), message: error.text().into() })
+    answer.map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &Error) -> Refusal {
+    Refusal { kind: kind(error.kind()), message: error.text().into() }
 }
 
 fn answer<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &Operation) -> Result<Answer, Error> {

@@ -36,6 +36,9 @@ pub(crate) enum Command {
     Race(Race),
     /// Judge a recorded history of concurrent callers: is there an order that explains it?
     History(History),
+    /// Be a system on a pipe: speak the protocol on standard input and output
+    #[cfg(feature = "reference")]
+    Serve(Serve),
     /// Put faulty allocators under test: each must be caught
     #[cfg(feature = "mutants")]
     Mutants(Mutants),
@@ -146,6 +149,15 @@ pub(crate) struct History {
     /// Form of the report; json is one object as the last line of stdout
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
+}
+
+/// POOLPROOF_STATE_DIR names the folder of its state, as the protocol says: 'stdio:poolproof serve'.
+#[cfg(feature = "reference")]
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The system: sqlite (several processes may serve one folder), memory, mutant:ID
+    #[arg(long, default_value = "sqlite", value_name = "SUT")]
+    pub(crate) sut: String,
 }
 
 /// `sqlite` is put on a simulated disk: it is `simulated` here.

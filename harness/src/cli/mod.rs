@@ -9,6 +9,8 @@ mod history;
 #[cfg(feature = "mutants")]
 mod mutants;
 mod progress;
+#[cfg(feature = "reference")]
+mod serve;
 mod single;
 mod trial;
 
@@ -37,7 +39,7 @@ const MOST_LINKS: usize = 40;
 pub(crate) fn main() -> ExitCode {
     let arguments = Arguments::parse();
     orphans::adopt();
-    let done = catch_signals().and_then(|()| run(arguments));
+    let done = catch_signals(&arguments.command).and_then(|()| run(arguments));
     orphans::end_all();
     match done {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
@@ -59,6 +61,8 @@ fn run(arguments: Arguments) -> Result<Verdict> {
         Command::Explain(explain) => single::explain(&explain),
         Command::Race(race) => campaign::race(&race),
         Command::History(history) => history::judge(&history),
+        #[cfg(feature = "reference")]
+        Command::Serve(server) => serve::run(&server),
         #[cfg(feature = "mutants")]
         Command::Mutants(mutants) => mutants::run(&mutants),
         Command::Suts(list) => catalogue::suts(list.format),
@@ -67,8 +71,13 @@ fn run(arguments: Arguments) -> Result<Verdict> {
 }
 
 /// Ctrl-C and termination end every loop soon; what was found so far is reported, and everything is
-/// cleaned up on the ordinary way out.
-fn catch_signals() -> Result<()> {
+/// cleaned up on the ordinary way out. A server has no loop but that of its requests, and nothing to clean up.
+fn catch_signals(command: &Command) -> Result<()> {
+    #[cfg(feature = "reference")]
+    if matches!(command, Command::Serve(_)) {
+        return Ok(());
+    }
+    let _ = command;
     ctrlc::set_handler(interrupt::request).context("cannot watch for Ctrl-C")
 }
 

@@ -1,12 +1,16 @@
-//! The wire form of calls, read: a method and its parameters to an operation. Who writes requests does not need it; whoever
-//! reads what somebody else has recorded does.
+//! The other side of the wire: requests read, answers written. Who drives a system does not need it; a server does, and
+//! whoever reads what somebody else has recorded.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::address::Grant;
-use crate::operation::{Method, Operation, PoolShape, Request, Text, Want, Written};
+use crate::operation::{Allocation, Answer, Kind, Method, Operation, PoolShape, Refusal, Request, Text, Want, Written};
+
+/// The code of JSON-RPC for parameters that are wrong, and the one of its own that the protocol has for all other refusals.
+const INVALID_PARAMS: i64 = -32602;
+const REFUSED: i64 = -32000;
 
 /// How names are made of text, so that equal ones are kept once.
 type Names<'a> = &'a mut dyn FnMut(&str) -> Text;
@@ -36,9 +40,50 @@ pub fn decode_call(method: &str, params: &Value, names: Names<'_>) -> Result<Ope
     })
 }
 
+/// What `params` holds. Fields have names: where an object is due, serde alone would take a list of their values, too.
 fn read<T: DeserializeOwned>(params: &Value) -> Result<T, String> {
-    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params.clone() };
+    let params = if params.is_null() { json!({}) } else { params.clone() };
+    let is_object = |value: &Value| value.is_object();
+    let has_objects = |list: &Value| list.as_array().is_none_or(|list| list.iter().all(is_object));
+    if !is_object(&params) || !params.get("requests").is_none_or(has_objects) {
+        return Err("`params` is wrong: a list stands where an object is due".to_owned());
+    }
     serde_json::from_value(params).map_err(|error| format!("`params` is wrong: {error}"))
+}
+
+/// The result that tells this answer.
+pub fn encode_answer(answer: &Answer) -> Value {
+    match answer {
+        Answer::Done => json!({}),
+        Answer::Granted { grants, expires_ms } => {
+            let mut result = json!({ "granted": grants.iter().map(Grant::to_string).collect::<Vec<_>>() });
+            expires_ms.iter().for_each(|expires_ms| result["expires_ms"] = json!(expires_ms));
+            result
+        }
+        Answer::Released(released) => {
+            let one = |(pool, address): &(Text, Grant)| json!({ "pool": **pool, "address": address.to_string() });
+            json!({ "released": released.iter().map(one).collect::<Vec<_>>() })
+        }
+        Answer::Renewed { expires_ms } => json!({ "expires_ms": expires_ms }),
+        Answer::Listed(listed) => json!({ "allocations": listed.iter().map(encode_allocation).collect::<Vec<_>>() }),
+        Answer::Usage { allocatable, allocated } => {
+            json!({ "allocatable": allocatable.to_string(), "allocated": allocated.to_string() })
+        }
+        Answer::Now { now_ms } => json!({ "now_ms": now_ms }),
+    }
+}
+
+fn encode_allocation(allocation: &Allocation) -> Value {
+    let Allocation { pool, address, owner, expires_ms } = allocation;
+    let mut encoded = json!({ "pool": **pool, "address": address.to_string(), "owner": **owner });
+    expires_ms.iter().for_each(|expires_ms| encoded["expires_ms"] = json!(expires_ms));
+    encoded
+}
+
+/// The error that tells this refusal.
+pub fn encode_refusal(refusal: &Refusal) -> Value {
+    let code = if refusal.kind == Kind::Invalid { INVALID_PARAMS } else { REFUSED };
+    json!({ "code": code, "message": refusal.message, "data": { "kind": refusal.kind.name() } })
 }
 
 #[derive(Deserialize)]

@@ -1,31 +1,18 @@
 //! `memory`: the reference allocator in memory.
 
-use poolproof_allocator::{Allocator, MemoryAllocator, MemoryStore, SharedAllocator};
+use poolproof_allocator::{Allocator, MemoryStore};
 
-use super::reference::{self, Variant};
+use super::reference::{Handle, Variant};
 use super::{Failure, Sut};
 use crate::contract::Contract;
-use crate::operation::{Kind, Operation, Refusal, Response};
+use crate::operation::{Operation, Response};
 
 /// The reference allocator in memory. Not durable: it has no restart.
 #[derive(Debug)]
 pub struct Memory {
-    allocator: Handle,
+    allocator: Handle<MemoryStore>,
     variant: Variant,
     contract: Contract,
-}
-
-/// An allocator of one caller's, or of several.
-#[derive(Debug)]
-enum Handle {
-    Own(Box<MemoryAllocator>),
-    Shared(SharedAllocator<MemoryStore>),
-}
-
-impl Handle {
-    fn new() -> Handle {
-        Handle::Own(Box::new(Allocator::in_memory()))
-    }
 }
 
 impl Memory {
@@ -36,7 +23,7 @@ impl Memory {
 
     /// An empty one that is set up in some way.
     pub fn with(variant: Variant) -> Memory {
-        Memory { allocator: Handle::new(), variant, contract: variant.contract(false) }
+        Memory { allocator: empty(), variant, contract: variant.contract(false) }
     }
 }
 
@@ -58,32 +45,24 @@ impl Sut for Memory {
             Handle::Shared(_) => false,
         };
         if !is_reset {
-            self.allocator = Handle::new();
+            self.allocator = empty();
         }
         Ok(())
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
-        let variant = self.variant;
-        match &mut self.allocator {
-            Handle::Own(allocator) => Ok(reference::call(allocator, variant, operation)),
-            Handle::Shared(shared) => Ok(call_shared(shared, variant, operation)),
-        }
+        Ok(self.allocator.call(self.variant, operation))
     }
 
     /// All threads share one allocator, which does what waits in one go.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
-        if let Handle::Own(allocator) = &mut self.allocator {
-            let allocator = std::mem::replace(&mut **allocator, Allocator::in_memory());
-            self.allocator = Handle::Shared(SharedAllocator::new(allocator));
-        }
-        let Handle::Shared(shared) = &self.allocator else { return Ok(None) };
-        let allocator = Handle::Shared(shared.clone());
+        let (own, allocator) = std::mem::replace(&mut self.allocator, empty()).shared();
+        self.allocator = own;
         Ok(Some(Box::new(Memory { allocator, variant: self.variant, contract: self.contract.clone() })))
     }
 
     fn forget(&mut self) -> bool {
-        self.allocator = Handle::new();
+        self.allocator = empty();
         true
     }
 
@@ -92,9 +71,6 @@ impl Sut for Memory {
     }
 }
 
-/// A call that may be done together with those of others.
-fn call_shared(shared: &SharedAllocator<MemoryStore>, variant: Variant, operation: &Operation) -> Response {
-    let operation = operation.clone();
-    let done = shared.run(move |allocator| Ok(reference::call(allocator, variant, &operation)));
-    done.unwrap_or_else(|error| Err(Refusal { kind: Kind::Storage, message: error.to_string().into() }))
+fn empty() -> Handle<MemoryStore> {
+    Handle::own(Allocator::in_memory())
 }

@@ -23,6 +23,7 @@ pub mod process;
 #[cfg(feature = "process")]
 mod procfs;
 pub mod protocol;
+pub mod serve;
 #[cfg(feature = "reference")]
 pub mod simulated;
 pub mod spec;

@@ -4,8 +4,12 @@
 
 #[cfg(feature = "process")]
 use std::io::Write;
+#[cfg(feature = "reference")]
+use std::path::Path;
 
 use super::{Failure, Sut};
+#[cfg(feature = "reference")]
+use crate::contract::Contract;
 
 /// A way to name a system.
 pub struct Form {
@@ -79,6 +83,28 @@ pub fn start(text: &str) -> Result<Box<dyn Sut>, Failure> {
             Err(Failure::Unable(format!("there is no system `{text}`; a system is one of {}", forms.join(", "))))
         }
     }
+}
+
+/// Starts the system that the text names for [`serve`](super::serve): `sqlite` keeps its file in this folder, which other
+/// processes may share. What others keep ends with this process, whatever they promise here.
+///
+/// # Errors
+///
+/// As [`start`], and for what is a process itself.
+#[cfg(feature = "reference")]
+pub fn start_for_others(text: &str, folder: &Path) -> Result<(Box<dyn Sut>, Contract), Failure> {
+    let (name, options) = text.split_once('?').map_or((text, None), |(name, options)| (name, Some(options)));
+    if name == "sqlite" && !text.contains(':') {
+        let sut = super::sqlite::Sqlite::beside_others(&folder.join("allocator.db"), variant(options)?)?;
+        let contract = sut.contract().clone();
+        return Ok((Box::new(sut), contract));
+    }
+    if ["stdio:", "cni:"].iter().any(|form| text.starts_with(form)) {
+        return Err(Failure::Unable(format!("`{text}` is no system inside this process, and cannot be served")));
+    }
+    let sut = start(text)?;
+    let contract = Contract { durable: false, shared: false, ..sut.contract().clone() };
+    Ok((sut, contract))
 }
 
 #[cfg(feature = "reference")]

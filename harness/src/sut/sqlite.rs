@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use poolproof_allocator::{Allocator, SqliteAllocator};
+use poolproof_allocator::{Allocator, SqliteStore};
 use tempfile::TempDir;
 
-use super::reference::{self, Variant};
+use super::reference::{Handle, Variant};
 use super::{Failure, Sut};
 #[cfg(feature = "process")]
 use super::{Resource, Resources, procfs};
@@ -28,7 +28,7 @@ pub struct Sqlite {
     variant: Variant,
     contract: Contract,
     /// Closed only for a moment, while it starts again.
-    allocator: Option<SqliteAllocator>,
+    allocator: Option<Handle<SqliteStore>>,
     /// Removed with everything in it when the adapter goes.
     folder: Option<TempDir>,
 }
@@ -69,22 +69,39 @@ impl Sqlite {
         Sqlite::open(path.to_owned(), None, variant)
     }
 
+    /// A file that stays, and that may be there already: other processes may have it open.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened or made.
+    pub fn beside_others(path: &Path, variant: Variant) -> Result<Sqlite, Failure> {
+        let mut sqlite = Sqlite {
+            path: path.to_owned(),
+            variant,
+            contract: Contract { shared: true, ..variant.contract(true) },
+            allocator: None,
+            folder: None,
+        };
+        sqlite.start()?;
+        Ok(sqlite)
+    }
+
     fn open(path: PathBuf, folder: Option<TempDir>, variant: Variant) -> Result<Sqlite, Failure> {
         let allocator = Allocator::open(&path).map_err(|error| {
             // What was not there before stays away; there is nothing in it.
             let _ = fs::remove_file(&path);
             Failure::Unable(describe(&path, &error))
         })?;
-        Ok(Sqlite { path, variant, contract: variant.contract(true), allocator: Some(allocator), folder })
+        Ok(Sqlite { path, variant, contract: variant.contract(true), allocator: Some(Handle::own(allocator)), folder })
     }
 
-    fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
+    fn start(&mut self) -> Result<&mut Handle<SqliteStore>, Failure> {
         let opened = match self.allocator.take() {
-            Some(allocator) => allocator,
-            None => Allocator::open(&self.path).map_err(|error| {
+            Some(handle) => handle,
+            None => Handle::own(Allocator::open(&self.path).map_err(|error| {
                 let message = format!("it does not start again: {}", describe(&self.path, &error));
                 Failure::Misbehaved(Violation::new(Property::Durable, message))
-            })?,
+            })?),
         };
         Ok(self.allocator.insert(opened))
     }
@@ -111,20 +128,28 @@ impl Sut for Sqlite {
     }
 
     fn reset(&mut self) -> Result<(), Failure> {
-        let started = self.start()?.reset();
-        started.map_err(|error| Failure::Unable(describe(&self.path, &error)))
+        if matches!(self.allocator, Some(Handle::Shared(_))) {
+            self.allocator = None;
+        }
+        let Handle::Own(allocator) = self.start()? else { return Ok(()) };
+        let wiped = allocator.reset();
+        wiped.map_err(|error| Failure::Unable(describe(&self.path, &error)))
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         let variant = self.variant;
-        Ok(reference::call(self.start()?, variant, operation))
+        Ok(self.start()?.call(variant, operation))
     }
 
-    /// Another connection to the same file.
+    /// Another connection to the same file, or to share this one.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
         self.start()?;
         let (path, variant, contract) = (self.path.clone(), self.variant, self.contract.clone());
         let mut other = Sqlite { path, variant, contract, allocator: None, folder: None };
+        if let Some(handle) = self.allocator.take_if(|_| variant.one_handle) {
+            let (own, its) = handle.shared();
+            (self.allocator, other.allocator) = (Some(own), Some(its));
+        }
         other.start()?;
         Ok(Some(Box::new(other)))
     }
