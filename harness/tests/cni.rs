@@ -1,17 +1,21 @@
 //! The CNI adapter against host-local, where it is installed, and against plugins that misbehave.
 //!
 //! Without host-local its tests print `skipped`; with POOLPROOF_REQUIRE_CNI set they fail instead.
-#![cfg(feature = "process")]
+#![cfg(all(feature = "process", feature = "cli"))]
+
+mod common;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::has_python;
 use poolproof::address::Grant;
+use poolproof::engine::examine::Examiner;
 use poolproof::operation::{Answer, Kind, Method, Operation, PoolShape, Refusal, Request, Response, Want, Written};
 use poolproof::property::Property;
-use poolproof::scenario::text;
+use poolproof::scenario::{parse, text};
 use poolproof::sut::cni::Cni;
 use poolproof::sut::{Failure, Sut};
 
@@ -211,6 +215,11 @@ impl Fake {
              echo \"$$ ${{CNI_NETNS%/*}}\" >> '{}'\n{body}\n",
             home.path().join("trace").display()
         );
+        Fake::program(home, &script)
+    }
+
+    /// The same as a whole program.
+    fn program(home: tempfile::TempDir, script: &str) -> Fake {
         // Written by another process: while this one holds the file open for writing, a fork in
         // another test's thread would hold it too, and then it cannot be executed.
         let path = home.path().join("plugin");
@@ -319,6 +328,66 @@ fn what_is_granted_for_a_foreign_name_is_looked_at() {
         ("10.0.0.3", "10.0.0.3/32"),
     ] {
         assert_eq!(answer(address, named), Ok(()), "{named}");
+    }
+}
+
+/// A plugin that looks which addresses have a file, and then makes one; it does both under one lock, or not.
+const FILES: &str = r#"
+import fcntl, ipaddress, json, os, sys, time
+config, verb = json.load(sys.stdin), os.environ["CNI_COMMAND"]
+version = config["cniVersion"]
+if verb == "VERSION":
+    print(json.dumps({"cniVersion": version, "supportedVersions": [version]})); sys.exit()
+ipam, owner = config["ipam"], os.environ["CNI_CONTAINERID"] + " " + os.environ["CNI_IFNAME"]
+folder, sets = ipam["dataDir"], ipam["ranges"]
+def fail(text):
+    print(json.dumps({"cniVersion": version, "code": 999, "msg": text})); sys.exit(1)
+if LOCKED:
+    lock = open(os.path.join(folder, "lock"), "w"); fcntl.flock(lock, fcntl.LOCK_EX)
+held = {}
+for name in os.listdir(folder):
+    if name != "lock":
+        try: held[name] = open(os.path.join(folder, name)).read()
+        except FileNotFoundError: pass
+path = lambda address: os.path.join(folder, address)
+mine = [address for address, holder in held.items() if holder == owner]
+if verb == "ADD":
+    net, named = ipaddress.ip_network(sets[0][0]["subnet"]), config.get("runtimeConfig", {}).get("ips", [])
+    some = [str(a) for a in net.hosts() if str(a) != sets[0][0]["gateway"] and int(a) != int(net[0])]
+    if named and named[0] not in some: fail("%s is not in range set" % named[0])
+    if named and named[0] in held: fail("requested IP address %s is not available in range set" % named[0])
+    free = named or [address for address in some if address not in held]
+    if not free: fail("failed to allocate for range 0: no IP addresses available in range set")
+    time.sleep(0.01)
+    with open(path(free[0]), "w") as file: file.write(owner)
+    print(json.dumps({"cniVersion": version, "ips": [{"address": "%s/%d" % (free[0], net.prefixlen)}]}))
+elif verb == "DEL":
+    for address in mine: os.remove(path(address))
+elif not mine:
+    fail("Failed to find address added by container")
+"#;
+
+/// `linearizable`: plugins that are started at the same time must lock what they share.
+#[test]
+fn plugins_at_the_same_time() {
+    let text = "poolproof scenario 1\npool p0 10.0.0.0/29 gateway 10.0.0.1\nlane\nallocate \"a\" p0\nlane\n\
+                allocate \"b\" p0\nrelease p0 @6 \"b\"\njoin\ndrain p0 16\nfill p0 \"y\" 16\n";
+    let scenario = parse(text).unwrap();
+    let found = |mut system: Cni| {
+        let run = Examiner::thorough(&system).examine(&mut system, &scenario).unwrap();
+        run.finding.map(|finding| finding.violation)
+    };
+    if has_python() {
+        let files = |locked: &str| {
+            let program = format!("#!/usr/bin/env python3\nLOCKED = {locked}{FILES}");
+            let fake = Fake::program(tempfile::tempdir().unwrap(), &program);
+            found(fake.start())
+        };
+        assert_eq!(files("False").map(|violation| violation.property), Some(Property::Linearizable));
+        assert_eq!(files("True"), None);
+    }
+    if let Some(system) = host_local() {
+        assert_eq!(found(system), None);
     }
 }
 

@@ -57,10 +57,12 @@ pub fn race(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -
     Ok(report)
 }
 
-/// In a campaign a scenario is run so often; looked at by itself, for so long, and at least so often.
+/// In a campaign a scenario is run so often; looked at by itself, for so long and at least so often, but a slow system no
+/// longer than that.
 const RUNS_IN_CAMPAIGN: u32 = 4;
 const TIME_ALONE: Duration = Duration::from_millis(300);
 const FEWEST_ALONE: u32 = 20;
+const LONGEST_ALONE: Duration = Duration::from_secs(2);
 
 /// Scenarios are short, so there is little to search through.
 const BOUNDS: Bounds = Bounds { states: 20_000, time: Duration::from_secs(2) };
@@ -106,7 +108,10 @@ impl Examiner {
             let is_enough = sut.takes_turns()
                 || match self.is_sparing() {
                     true => number >= RUNS_IN_CAMPAIGN,
-                    false => number >= FEWEST_ALONE && started.elapsed() >= TIME_ALONE,
+                    false => {
+                        let time = started.elapsed();
+                        time >= LONGEST_ALONE || (number >= FEWEST_ALONE && time >= TIME_ALONE)
+                    }
                 };
             if is_enough || run.finding.is_some() || interrupt::requested() {
                 return Ok(Some(run));

@@ -65,7 +65,9 @@ impl Lanes {
         let families = self.contract.families;
         let is_v4 = if families.is_both() { rng.bool() } else { families.contains(Family::V4) };
         // The fewer addresses there are, the fewer calls it takes until callers meet at one.
-        let (prefix, gateway) = match (is_v4, rng.u8(..4)) {
+        let longest =
+            if is_v4 { self.contract.limits.longest_prefix[0] } else { self.contract.limits.longest_prefix[1] - 96 };
+        let (prefix, gateway) = match (is_v4, rng.u8(..4.min(longest - 28))) {
             (true, 0) => ("10.0.0.0/29", "10.0.0.1"),
             (true, 1) => ("10.0.0.0/30", "10.0.0.1"),
             (true, 2) => ("10.0.0.0/31", "10.0.0.1"),
@@ -84,7 +86,9 @@ impl Lanes {
     /// A step of a lane: mostly of its own owner, now and then of somebody else's.
     fn step(&self, rng: &mut Rng, pool: &Text, lane: usize, beginning: usize, own: std::ops::Range<usize>) -> Step {
         let name = |lane: usize| text(&char::from(b'a' + lane as u8 % 24).to_string());
-        let owner = if rng.u8(..8) == 0 { name(rng.usize(..self.most)) } else { name(lane) };
+        // Some callers can give back only what they made.
+        let knows_others = self.contract.limits.partial_release;
+        let owner = if knows_others && rng.u8(..8) == 0 { name(rng.usize(..self.most)) } else { name(lane) };
         let allocate = |want| {
             let requests = Requests::from_iter([Request { pool: pool.clone(), want }]);
             Step::Call(Operation::Allocate { owner: owner.clone(), requests, ttl_ms: None })
@@ -103,7 +107,7 @@ impl Lanes {
                 let address = Operand::Granted(GrantRef { step: 1, nth: rng.u32(..4) }, Spelling::Plain);
                 Step::Call(Operation::Release { pool: pool.clone(), address, owner: Some(text("z")) })
             }
-            14 if has(Method::Release) => {
+            14 if has(Method::Release) && knows_others => {
                 Step::Call(Operation::Release { pool: pool.clone(), address: nth(rng), owner: Some(owner) })
             }
             15 if has(Method::ReleaseOwner) => Step::Call(Operation::ReleaseOwner { owner }),

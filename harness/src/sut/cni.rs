@@ -16,6 +16,7 @@ mod plugin;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -46,9 +47,17 @@ const NO_INTERFACE: &str = "none";
 pub struct Cni {
     plugin: Plugin,
     contract: Contract,
-    directory: Home,
+    directory: Arc<Home>,
+    /// Which of several runtimes at the same time this is; the first one is alone before and after.
+    number: usize,
+    /// How many others it has started.
+    others: usize,
+    /// What they have left behind.
+    left: Arc<Mutex<Vec<Left>>>,
     pools: BTreeMap<Text, Pool>,
     live: Vec<Attachment>,
+    /// What was live when this one was started beside others.
+    inherited: Vec<Attachment>,
     /// The last few that were deleted, oldest first; none of them is live again.
     deleted: VecDeque<Attachment>,
     /// Faults are about to strike the next run of the plugin, or its steps are counted.
@@ -58,7 +67,14 @@ pub struct Cni {
     is_down: bool,
 }
 
+/// What a runtime has done that was at work beside others: what it made, and what it deleted of what was there before.
+struct Left {
+    made: Vec<Attachment>,
+    deleted: Vec<Attachment>,
+}
+
 /// A pool as the plugin accepted it.
+#[derive(Clone)]
 struct Pool {
     prefix: IpNet,
     /// What may be handed out, the gateway not taken out.
@@ -85,6 +101,10 @@ struct Attachment {
 }
 
 impl Attachment {
+    fn is(&self, other: &Attachment) -> bool {
+        self.owner == other.owner && self.interface == other.interface
+    }
+
     fn holds(&self, pool: &str, address: IpAddr) -> bool {
         self.grants.iter().any(|(of, held)| **of == *pool && *held == address)
     }
@@ -116,20 +136,59 @@ impl Cni {
 
     /// The same with this time for each run of the plugin.
     pub fn with_timeout(plugin: PathBuf, timeout: Duration) -> Result<Cni, Failure> {
-        let directory = Home::new()?;
+        let directory = Arc::new(Home::new()?);
         let plugin = Plugin::introduce(plugin, timeout, &directory)?;
         let contract = contract(&plugin);
         Ok(Cni {
             plugin,
             contract,
             directory,
+            number: 0,
+            others: 0,
+            left: Arc::default(),
             pools: BTreeMap::new(),
             live: Vec::new(),
+            inherited: Vec::new(),
             deleted: VecDeque::new(),
             strace: None,
             seen: Seen::default(),
             is_down: false,
         })
+    }
+
+    /// Another runtime on the same folder, which knows what this one knows now. The names of its interfaces are its own.
+    fn runtime(&self, number: usize) -> Cni {
+        Cni {
+            plugin: self.plugin.clone(),
+            contract: self.contract.clone(),
+            directory: self.directory.clone(),
+            number,
+            others: 0,
+            left: self.left.clone(),
+            pools: self.pools.clone(),
+            live: self.live.clone(),
+            inherited: self.live.clone(),
+            deleted: self.deleted.clone(),
+            strace: None,
+            seen: Seen::default(),
+            is_down: false,
+        }
+    }
+
+    /// The first runtime takes note of what others have done that are gone.
+    fn take_over(&mut self) {
+        if self.number != 0 {
+            return;
+        }
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for Left { made, deleted } in left {
+            for gone in deleted {
+                if let Some(place) = self.live.iter().position(|held| held.is(&gone)) {
+                    self.bury(place);
+                }
+            }
+            self.live.extend(made);
+        }
     }
 
     /// A network configuration with these range sets.
@@ -303,7 +362,11 @@ impl Cni {
     fn free_interface(&self, owner: &str) -> String {
         let held = |name: &str| self.live.iter().any(|held| *held.owner == *owner && held.interface == *name);
         // One of any n + 1 names is free where n are held.
-        let mut names = (0..=self.live.len()).map(|index| format!("eth{index}"));
+        let name = |index| match self.number {
+            0 => format!("eth{index}"),
+            number => format!("eth{index}-{number}"),
+        };
+        let mut names = (0..=self.live.len()).map(name);
         names.find(|name| !held(name)).unwrap_or_default()
     }
 
@@ -432,7 +495,9 @@ impl Sut for Cni {
     }
 
     fn reset(&mut self) -> Result<(), Failure> {
-        self.directory = Home::new()?;
+        self.directory = Arc::new(Home::new()?);
+        self.left = Arc::default();
+        self.others = 0;
         self.pools.clear();
         self.live.clear();
         self.deleted.clear();
@@ -471,7 +536,15 @@ impl Sut for Cni {
         self.is_down
     }
 
+    /// Plugins are started whenever somebody likes to. A runtime deletes only what it made, or what was there before.
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        self.take_over();
+        self.others += 1;
+        Ok(Some(Box::new(self.runtime(self.others))))
+    }
+
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        self.take_over();
         match self.answer(operation) {
             Ok(answer) => Ok(Ok(answer)),
             Err(Ending::Refused(refusal)) => Ok(Err(refusal)),
@@ -494,6 +567,19 @@ impl Sut for Cni {
 
     fn diagnostics(&self) -> String {
         self.plugin.last_errors().to_owned()
+    }
+}
+
+/// A runtime beside others says what it has done.
+impl Drop for Cni {
+    fn drop(&mut self) {
+        if self.number == 0 {
+            return;
+        }
+        let own = format!("-{}", self.number);
+        let made = self.live.iter().filter(|held| held.interface.ends_with(&own)).cloned().collect();
+        let deleted = self.inherited.iter().filter(|old| !self.live.iter().any(|held| held.is(old))).cloned().collect();
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(Left { made, deleted });
     }
 }
 

@@ -61,6 +61,7 @@ pub(super) struct Added {
 }
 
 /// A plugin's program.
+#[derive(Clone)]
 pub(super) struct Plugin {
     path: PathBuf,
     limit: Duration,
