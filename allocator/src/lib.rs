@@ -72,6 +72,7 @@ mod resource;
 mod shared;
 mod span;
 mod sqlite;
+mod sync;
 
 pub mod store;
 
@@ -90,3 +91,5 @@ pub use shared::SharedAllocator;
 pub use span::Span;
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 pub use store::{Allocation, Usage};
+#[cfg(feature = "schedule")]
+pub use sync::{Scheduler, set_scheduler};

@@ -7,11 +7,12 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::allocator::Allocator;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::sync::{LetterBox, Lock};
 
 /// A handle on an allocator that any number of threads share; cloning it is cheap.
 ///
@@ -46,9 +47,9 @@ impl<S: Store> Clone for SharedAllocator<S> {
 
 #[derive(Debug)]
 struct Inner<S: Store> {
-    queue: Mutex<Queue<S>>,
+    queue: Lock<Queue<S>>,
     /// Only the leader locks it.
-    allocator: Mutex<Allocator<S>>,
+    allocator: Lock<Allocator<S>>,
 }
 
 #[derive(Debug)]
@@ -63,8 +64,8 @@ impl<S: Store> SharedAllocator<S> {
     pub fn new(mut allocator: Allocator<S>) -> Self {
         // Without one there is nothing to roll back; should it fail, the next call tries again.
         let _ = allocator.rollback();
-        let queue = Mutex::new(Queue { waiting: Vec::new(), is_led: false });
-        Self { inner: Arc::new(Inner { queue, allocator: Mutex::new(allocator) }) }
+        let queue = Lock::new(Queue { waiting: Vec::new(), is_led: false });
+        Self { inner: Arc::new(Inner { queue, allocator: Lock::new(allocator) }) }
     }
 
     /// Runs calls on the allocator, all or nothing: if the closure answers an error, nothing of it has happened. What it did
@@ -81,10 +82,10 @@ impl<S: Store> SharedAllocator<S> {
         &self,
         calls: impl FnOnce(&mut Allocator<S>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let seat = Arc::new(Seat { news: Mutex::new(News::None), told: Condvar::new() });
-        let job = Job { calls: Some(calls), outcome: None, seat: seat.clone() };
+        let news = Arc::new(LetterBox::new());
+        let job = Job { calls: Some(calls), outcome: None, caller: news.clone() };
         let is_leader = {
-            let mut queue = lock(&self.inner.queue);
+            let mut queue = self.inner.queue.lock();
             queue.waiting.push(Box::new(job));
             !std::mem::replace(&mut queue.is_led, true)
         };
@@ -92,23 +93,21 @@ impl<S: Store> SharedAllocator<S> {
             self.lead();
         }
         loop {
-            match seat.wait() {
+            match news.take() {
                 News::Lead => self.lead(),
                 News::Answer(Answer::Returned(answer)) => return answer,
                 News::Answer(Answer::Panicked(cause)) => resume_unwind(cause),
-                // It is not what anybody is told.
-                News::None => {}
             }
         }
     }
 
     /// Does all the work that waits, and appoints the next leader.
     fn lead(&self) {
-        let mut allocator = lock(&self.inner.allocator);
-        let batch = std::mem::take(&mut lock(&self.inner.queue).waiting);
+        let mut allocator = self.inner.allocator.lock();
+        let batch = std::mem::take(&mut self.inner.queue.lock().waiting);
         run_batch(&mut allocator, batch);
         drop(allocator);
-        let mut queue = lock(&self.inner.queue);
+        let mut queue = self.inner.queue.lock();
         match queue.waiting.first() {
             Some(next) => next.appoint(),
             None => queue.is_led = false,
@@ -122,15 +121,10 @@ impl<S: Store> SharedAllocator<S> {
     /// The handle, if there are others.
     pub fn into_inner(self) -> std::result::Result<Allocator<S>, Self> {
         match Arc::try_unwrap(self.inner) {
-            Ok(inner) => Ok(inner.allocator.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            Ok(inner) => Ok(inner.allocator.into_inner()),
             Err(inner) => Err(Self { inner }),
         }
     }
-}
-
-/// Nothing here panics while it holds a lock, but for what `catch_unwind` catches.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the calls of a caller came to.
@@ -141,32 +135,9 @@ enum Answer<T> {
 
 /// What a caller waits for.
 enum News<T> {
-    None,
     /// To do the work itself.
     Lead,
     Answer(Answer<T>),
-}
-
-/// Where a caller waits.
-struct Seat<T> {
-    news: Mutex<News<T>>,
-    told: Condvar,
-}
-
-impl<T> Seat<T> {
-    fn tell(&self, news: News<T>) {
-        *lock(&self.news) = news;
-        self.told.notify_one();
-    }
-
-    /// Waits for news, and takes them.
-    fn wait(&self) -> News<T> {
-        let mut news = lock(&self.news);
-        while matches!(*news, News::None) {
-            news = self.told.wait(news).unwrap_or_else(PoisonError::into_inner);
-        }
-        std::mem::replace(&mut *news, News::None)
-    }
 }
 
 /// Calls of one caller, whatever they return.
@@ -189,7 +160,7 @@ struct Job<T, F> {
     calls: Option<F>,
     /// What the calls came to, before that lasts.
     outcome: Option<Answer<T>>,
-    seat: Arc<Seat<T>>,
+    caller: Arc<LetterBox<News<T>>>,
 }
 
 impl<S, T, F> Work<S> for Job<T, F>
@@ -214,11 +185,11 @@ where
             (Some(outcome), _) => outcome,
             (None, None) => Answer::Returned(Err(Error::storage("the work was not done"))),
         };
-        self.seat.tell(News::Answer(answer));
+        self.caller.put(News::Answer(answer));
     }
 
     fn appoint(&self) {
-        self.seat.tell(News::Lead);
+        self.caller.put(News::Lead);
     }
 }
 

@@ -30,12 +30,25 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
+
 /// The place of a caller among the others, from 0.
 pub type Caller = u8;
 
 thread_local! {
     /// The turns that this thread takes part in, and as whom.
     static HERE: RefCell<Option<(Turns, Caller)>> = const { RefCell::new(None) };
+}
+
+/// A place where somebody could have been interrupted, and who went on there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Who was running; nobody at the beginning, and where a caller has gone.
+    pub running: Option<Caller>,
+    /// Who went on.
+    pub chosen: Caller,
+    /// Who else could have.
+    pub others: SmallVec<[Caller; 4]>,
 }
 
 /// Whose turn it is.
@@ -59,12 +72,15 @@ struct Order {
     /// Callers that have come and not gone.
     present: BTreeSet<Caller>,
     running: Option<Caller>,
+    /// What has happened so far.
+    places: Vec<Place>,
 }
 
 impl Turns {
     /// Turns for so many callers, in this order. Who has gone already, or was never there, is passed over in it.
     pub fn new(callers: usize, given: Vec<Caller>) -> Turns {
-        let order = Order { given, next: 0, missing: callers, present: BTreeSet::new(), running: None };
+        let order =
+            Order { given, next: 0, missing: callers, present: BTreeSet::new(), running: None, places: Vec::new() };
         Turns(Arc::new(Shared { order: Mutex::new(order), changed: Condvar::new() }))
     }
 
@@ -80,6 +96,11 @@ impl Turns {
         }
         self.wait(order, caller);
         Turn(())
+    }
+
+    /// The places where somebody could have been interrupted, up to now. Their choices, given as an order, lead to the same.
+    pub fn places(&self) -> Vec<Place> {
+        self.lock().places.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Order> {
@@ -112,8 +133,16 @@ impl Turns {
 }
 
 impl Order {
-    /// Who goes on. Where the list says nothing any more, it is the one who runs; where that one is gone, the first.
+    /// Who goes on; that is kept.
     fn choose(&mut self, running: Option<Caller>) -> Option<Caller> {
+        let chosen = self.next_of(running)?;
+        let others = self.present.iter().copied().filter(|other| *other != chosen).collect();
+        self.places.push(Place { running, chosen, others });
+        Some(chosen)
+    }
+
+    /// Where the list says nothing any more, it is the one who runs; where that one is gone, the first.
+    fn next_of(&mut self, running: Option<Caller>) -> Option<Caller> {
         while let Some(given) = self.given.get(self.next) {
             self.next += 1;
             if self.present.contains(given) {
@@ -196,6 +225,28 @@ mod tests {
     #[test]
     fn without_an_order_one_comes_after_the_other() {
         assert_eq!(seen(2, Vec::new(), thrice), [0, 0, 0, 1, 1, 1]);
+    }
+
+    /// What was chosen, given as an order, is chosen again.
+    #[test]
+    fn what_was_chosen_can_be_given() {
+        let run = |given: Vec<Caller>| {
+            let (turns, seen) = (Turns::new(3, given), Mutex::new(Vec::new()));
+            std::thread::scope(|scope| {
+                for caller in 0..3 {
+                    let (turns, seen) = (&turns, &seen);
+                    scope.spawn(move || {
+                        let _turn = turns.enter(caller);
+                        thrice(caller, seen);
+                    });
+                }
+            });
+            (turns.places(), seen.into_inner().unwrap())
+        };
+        let (places, seen) = run(vec![2, 0, 2, 1, 0]);
+        assert_eq!(places[0], Place { running: None, chosen: 2, others: [0, 1].into_iter().collect() });
+        assert_eq!(places[1], Place { running: Some(2), chosen: 0, others: [1, 2].into_iter().collect() });
+        assert_eq!(run(places.iter().map(|place| place.chosen).collect()), (places, seen));
     }
 
     #[test]

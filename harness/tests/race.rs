@@ -2,6 +2,7 @@
 #![cfg(all(feature = "reference", feature = "mutants"))]
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::yield_now;
 
@@ -12,6 +13,7 @@ use poolproof::engine::Silent;
 use poolproof::engine::check::{Budget, Engine, Options};
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::race::race;
+use poolproof::engine::schedules::enumerate;
 use poolproof::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response, Text, Want};
 use poolproof::property::{Property, Verdict};
 use poolproof::report::{Report, human};
@@ -25,18 +27,29 @@ use poolproof_mutants::{Bug, find};
 
 fn campaign(sut: &mut dyn Sut, runs: u64) -> Report {
     let save = tempfile::tempdir().unwrap();
-    let options = Options {
+    race(sut, &options(Budget::Runs(runs), save.path()), &mut Silent).unwrap()
+}
+
+/// Every schedule of a scenario with so many interruptions at most.
+fn schedules(sut: &mut dyn Sut, scenario: &str, interruptions: u32) -> Report {
+    let save = tempfile::tempdir().unwrap();
+    let given = [parse(&format!("poolproof scenario 1\n{scenario}")).unwrap()];
+    let options = options(Budget::Runs(u64::MAX), save.path());
+    enumerate(sut, &given, interruptions, &options, &mut Silent).unwrap()
+}
+
+fn options(budget: Budget, save: &Path) -> Options {
+    Options {
         engine: Engine::Race { lanes: 3 },
         sut: "raced".to_owned(),
-        budget: Budget::Runs(runs),
+        budget,
         seed: 1,
         max_steps: 0,
         tours: false,
         properties: Vec::new(),
         keep_going: false,
-        save: save.path().to_owned(),
-    };
-    race(sut, &options, &mut Silent).unwrap()
+        save: save.to_owned(),
+    }
 }
 
 /// One pool, and who holds what of it.
@@ -234,6 +247,50 @@ fn every_mutant_that_needs_several_callers_is_caught() {
         count += 1;
     }
     assert!(count >= 7, "{count}");
+}
+
+const TWO_CALLERS: &str = "pool p0 10.0.0.0/29\nlane\nallocate \"a\" p0\nlane\nallocate \"b\" p0\njoin\ndrain p0 16\n";
+
+/// `linearizable`: two callers on one handle in memory, and on SQLite at each step of I/O, in each order in which they can
+/// be interrupted; on SQLite up to twice.
+#[test]
+fn every_schedule_of_two_callers_passes() {
+    let one_handle = Variant { one_handle: true, ..Variant::default() };
+    let suts: [(Box<dyn Sut>, u32, u64); 3] = [
+        (Box::new(Memory::new()), 100, 10_000),
+        (Box::new(Simulated::new(Variant::default()).unwrap()), 2, 500),
+        (Box::new(Simulated::new(one_handle).unwrap()), 2, 500),
+    ];
+    for (mut sut, interruptions, least) in suts {
+        let report = schedules(sut.as_mut(), TWO_CALLERS, interruptions);
+        assert_eq!(report.verdict, Verdict::Pass, "{}", human::render(&report));
+        let tried = report.tried.unwrap();
+        assert!(tried.schedules > least && tried.is_all == (interruptions == 100), "{tried:?}");
+    }
+}
+
+/// What one interruption shows is found with one, and not without.
+#[test]
+fn schedules_with_few_interruptions_come_first() {
+    for (interruptions, verdict) in [(0, Verdict::Pass), (1, Verdict::Violated)] {
+        let mut mutant = find("read-pick-insert").unwrap().sut(Bug::On);
+        let report = schedules(mutant.as_mut(), TWO_CALLERS, interruptions);
+        assert_eq!(report.verdict, verdict, "{}", human::render(&report));
+        let mut mended = find("read-pick-insert").unwrap().sut(Bug::Off);
+        let report = schedules(mended.as_mut(), TWO_CALLERS, 100);
+        assert!(report.verdict == Verdict::Pass && report.tried.unwrap().is_all, "{}", human::render(&report));
+    }
+}
+
+/// Where the machine decides, nobody can try schedules one by one, and that is said; so is that there are no lanes.
+#[test]
+fn what_cannot_be_tried_is_said() {
+    let save = tempfile::tempdir().unwrap();
+    let options = options(Budget::Runs(1), save.path());
+    let refused = enumerate(&mut Sqlite::temporary().unwrap(), &[], 2, &options, &mut Silent);
+    assert!(matches!(refused, Err(Failure::Unable(why)) if why.contains("the machine decides")));
+    let report = schedules(&mut Memory::new(), "pool p0 10.0.0.0/29\n", 2);
+    assert_eq!((report.verdict, report.missing), (Verdict::Unknown, vec!["a scenario with lanes".to_owned()]));
 }
 
 /// Three lanes and six calls at most; the pool is there in any case.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use poolproof_core::contract::Contract;
 use poolproof_core::operation::{Operation, Response};
 use poolproof_core::sut::reference::Variant;
-use poolproof_core::sut::{Failure, Sut};
+use poolproof_core::sut::{Failure, Scheduling, Sut};
 use poolproof_core::turns::pass;
 
 use crate::base::Base;
@@ -87,8 +87,8 @@ impl Sut for Raced {
         Ok(Some(Box::new(Raced { make, variant, bug, contract, caller: make(), common })))
     }
 
-    fn takes_turns(&self) -> bool {
-        true
+    fn scheduling(&self) -> Scheduling {
+        Scheduling::Turns
     }
 
     fn is_fast(&self) -> bool {

@@ -13,6 +13,17 @@ pub use crate::resources::{Growth, Resource, Resources};
 #[cfg(feature = "reference")]
 pub mod reference;
 
+/// Who decides which calls of several callers meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheduling {
+    /// The machine, as it likes.
+    Machine,
+    /// Whoever runs the scenario: wherever callers can be interrupted, they ask whose [turn](crate::turns) it is.
+    Turns,
+    /// The scenario's turns where it has some, else the machine.
+    Either,
+}
+
 /// A system under test.
 ///
 /// Engines call [`reset`](Sut::reset) before each scenario, then any number of calls, restarts and
@@ -128,9 +139,9 @@ pub trait Sut {
         Ok(None)
     }
 
-    /// Do callers with several handles ask whose turn it is wherever they can be interrupted ([`turns`](crate::turns))?
-    fn takes_turns(&self) -> bool {
-        false
+    /// Who decides which calls meet of callers with several handles.
+    fn scheduling(&self) -> Scheduling {
+        Scheduling::Machine
     }
 
     /// The end of what the system wrote for people, to be shown with a violation.

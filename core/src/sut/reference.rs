@@ -3,7 +3,7 @@
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
     AddressRange, Allocator, Error, ErrorKind, Policy, PoolShape as Shape, PoolSpec, Repeat, Request as Wanted,
-    Resource, SharedAllocator, Strategy, parse_address, parse_prefix,
+    Resource, Scheduler, SharedAllocator, Strategy, parse_address, parse_prefix, set_scheduler,
 };
 use smallvec::SmallVec;
 
@@ -13,6 +13,7 @@ use crate::operation::{
     Allocation, Answer, Kind, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
 };
 use crate::sut::Failure;
+use crate::turns;
 
 /// How the reference allocator is set up: what of it the contract has a switch for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,11 @@ impl Variant {
     fn space(self, pool: &str) -> String {
         if self.pools_overlap { pool.to_owned() } else { String::new() }
     }
+}
+
+/// From now on, callers that share a handle ask whose turn it is wherever they can be interrupted.
+pub fn take_turns() {
+    set_scheduler(Scheduler { pass: turns::pass, wait: turns::wait_for_others });
 }
 
 /// An allocator of one caller's, or one that several threads share.

@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Shrink(Shrink),
     /// Print each step with what the system answered and what the model allowed
     Explain(Explain),
-    /// Draw scenarios with callers at the same time, and judge what they saw
+    /// Run callers at the same time, in drawn scenarios or in each schedule of given ones, and judge what they saw
     Race(Race),
     /// Judge a recorded history of concurrent callers: is there an order that explains it?
     History(History),
@@ -121,19 +121,27 @@ pub(crate) struct Exhaust {
 
 #[derive(Debug, Args)]
 pub(crate) struct Race {
+    /// Scenario files with lanes, of which each schedule is tried where callers take turns; of folders, every *.scenario
+    /// below [default: drawn ones]
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,
-    /// Callers at the same time, at most
+    /// Callers at the same time, at most, in drawn scenarios
     #[arg(long, value_name = "N", default_value_t = Lanes::DEFAULT as u64, value_parser = clap::value_parser!(u64).range(2..=16))]
     pub(crate) lanes: u64,
-    /// How long: 30s, 5m, 1h [default: 30s]
+    /// Of given scenarios, schedules in which callers are interrupted so often at most; each one more takes many times as
+    /// long
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "paths", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub(crate) interruptions: u32,
+    /// At most so long: 30s, 5m, 1h [default: 30s for drawn scenarios, no limit for given ones]
     #[arg(long, value_parser = time, conflicts_with = "runs", allow_hyphen_values = true)]
     pub(crate) time: Option<Duration>,
-    /// How many scenarios, instead of a time
+    /// How many scenarios, or schedules of given ones, instead of a time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) runs: Option<u64>,
     /// Decides everything that is drawn, but not which calls meet [default: another one each time; it is printed]
-    #[arg(long, value_name = "S", value_parser = seed)]
+    #[arg(long, value_name = "S", value_parser = seed, conflicts_with = "paths")]
     pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) finds: Finds,

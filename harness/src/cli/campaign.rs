@@ -10,7 +10,7 @@ use super::{hang_reporter, probe, publish, start};
 use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::engine::examine::unchecked;
 use poolproof::engine::replay;
-use poolproof::engine::{crash, exhaust, race};
+use poolproof::engine::{crash, exhaust, race, schedules};
 use poolproof::property::{Property, Verdict};
 use poolproof::sut::Sut;
 
@@ -77,9 +77,15 @@ pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
 
 pub(super) fn race(arguments: &Race) -> Result<Verdict> {
     let common = &arguments.common;
-    let budget = match arguments.runs {
-        Some(runs) => Budget::Runs(runs),
-        None => Budget::Time(arguments.time.unwrap_or(DEFAULT_TIME)),
+    let given: Vec<_> = match arguments.paths.as_slice() {
+        [] => Vec::new(),
+        paths => replay::read(paths).map_err(|failure| anyhow!("{failure}"))?,
+    };
+    let budget = match (arguments.runs, arguments.time) {
+        (Some(runs), _) => Budget::Runs(runs),
+        (None, Some(time)) => Budget::Time(time),
+        (None, None) if given.is_empty() => Budget::Time(DEFAULT_TIME),
+        (None, None) => Budget::Runs(u64::MAX),
     };
     let options = Options {
         engine: Engine::Race { lanes: usize::try_from(arguments.lanes)? },
@@ -99,7 +105,12 @@ pub(super) fn race(arguments: &Race) -> Result<Verdict> {
         Err(report) => return publish(&report, common),
     };
     let mut bar = Bar::of(budget, hang_reporter(common));
-    let report = race::race(sut.as_mut(), &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    let given: Vec<_> = given.into_iter().map(|entry| entry.scenario).collect();
+    let report = match given.as_slice() {
+        [] => race::race(sut.as_mut(), &options, &mut bar),
+        given => schedules::enumerate(sut.as_mut(), given, arguments.interruptions, &options, &mut bar),
+    };
+    let report = report.map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
     publish(&report, common)

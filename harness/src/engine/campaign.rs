@@ -14,6 +14,7 @@ use crate::property::Property;
 use crate::report::Report;
 use crate::scenario::Scenario;
 use crate::sut::{Failure, Sut};
+use crate::turns::Place;
 
 /// A campaign under way.
 pub(super) struct Campaign<'a> {
@@ -70,6 +71,11 @@ impl<'a> Campaign<'a> {
     /// What is held where the last scenario ended, with the pool's name and the owner's.
     pub(super) fn held(&self) -> impl Iterator<Item = (Text, Grant, Text)> {
         self.examiner.runner.model.held()
+    }
+
+    /// Where callers could have been interrupted in the last scenario, if they took turns.
+    pub(super) fn places(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.examiner.runner.places)
     }
 
     /// The state in which the last scenario ended.

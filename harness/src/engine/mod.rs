@@ -3,7 +3,7 @@
 //! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
 //! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them,
 //! [`exhaust`] tries all that are small, [`crash`] strikes at each step of I/O (`faults` sees to what that leaves behind),
-//! [`race`] has several callers at once, [`replay`] reads them from files, each in a `campaign`, and [`minimise`] makes a
+//! [`race`] has several callers at once, [`schedules`] tries each order in which they can go on, [`replay`] reads them from files, each in a `campaign`, and [`minimise`] makes a
 //! failing one small. Each campaign ends in a [`Report`].
 
 mod blame;
@@ -23,6 +23,7 @@ mod panics;
 pub mod race;
 pub mod replay;
 pub mod run;
+pub mod schedules;
 pub mod session;
 mod stopwatch;
 mod tidy;

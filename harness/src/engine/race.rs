@@ -31,7 +31,7 @@ use crate::property::{Property, Violation};
 use crate::report::Report;
 use crate::report::human::answered;
 use crate::scenario::{Operand, Scenario, Step};
-use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Sut};
+use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Scheduling, Sut};
 use crate::turns::{self, Turns};
 
 /// Runs a campaign of scenarios with lanes.
@@ -48,7 +48,7 @@ pub fn race(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -
         let why = "it has one handle only; `race` is for memory, sqlite, and servers whose contract says `shared`";
         return Err(Failure::Unable(why.to_owned()));
     }
-    let generator = Lanes::new(sut.contract(), lanes, sut.takes_turns());
+    let generator = Lanes::new(sut.contract(), lanes, sut.scheduling());
     let mut report = run_drawn(sut, options, progress, |seed| generator.scenario(seed))?;
     if report.scenarios == 0 {
         report.missing.push("a scenario".to_owned());
@@ -66,6 +66,23 @@ const LONGEST_ALONE: Duration = Duration::from_secs(2);
 
 /// Scenarios are short, so there is little to search through.
 const BOUNDS: Bounds = Bounds { states: 20_000, time: Duration::from_secs(2) };
+
+/// The order in which lanes go on, where the scenario says it.
+pub(super) fn turns_of(scenario: &Scenario) -> Option<&[turns::Caller]> {
+    scenario.steps.iter().find_map(|step| match step {
+        Step::Turns(order) => Some(order.as_slice()),
+        _ => None,
+    })
+}
+
+/// Is each run of this scenario the same?
+pub(super) fn is_repeatable(sut: &dyn Sut, scenario: &Scenario) -> bool {
+    match sut.scheduling() {
+        Scheduling::Machine => false,
+        Scheduling::Turns => true,
+        Scheduling::Either => turns_of(scenario).is_some(),
+    }
+}
 
 /// Where the parts of a scenario are.
 struct Parts {
@@ -105,7 +122,7 @@ impl Examiner {
             number += 1;
             operations += run.operations;
             run.operations = operations;
-            let is_enough = sut.takes_turns()
+            let is_enough = is_repeatable(sut, scenario)
                 || match self.is_sparing() {
                     true => number >= RUNS_IN_CAMPAIGN,
                     false => {
@@ -174,12 +191,8 @@ impl Runner {
         calls: &mut Vec<Recorded>,
     ) -> Result<(), Stop> {
         // Without an order one caller comes after the other, where they take turns.
-        let order = scenario.steps.iter().find_map(|step| match step {
-            Step::Turns(order) => Some(order.clone()),
-            _ => None,
-        });
-        let takes_turns = handles.iter().all(|handle| handle.takes_turns());
-        let turns = takes_turns.then(|| Turns::new(handles.len(), order.unwrap_or_default()));
+        let takes_turns = handles.iter().all(|handle| is_repeatable(handle.as_ref(), scenario));
+        let turns = takes_turns.then(|| Turns::new(handles.len(), turns_of(scenario).unwrap_or_default().to_vec()));
         let barrier = Barrier::new(handles.len());
         let (model, traces) = (&self.model, &self.traces);
         let lane = |number: usize, mut handle: Box<dyn Sut + Send>, steps: Range<usize>| {
@@ -202,6 +215,7 @@ impl Runner {
                 started.into_iter().map(|lane| lane.join()).collect::<Vec<_>>()
             })
         })?;
+        self.places = turns.map(|turns| turns.places()).unwrap_or_default();
         let mut done = Ok(());
         for lane in lanes {
             // Panics of the system are caught where they happen.

@@ -28,6 +28,7 @@ use crate::operation::{Answer, Kind, Method, Operation, Refusal, Request, Respon
 use crate::property::{Property, Violation};
 use crate::scenario::{GrantRef, Operand, Scenario, Step};
 use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Growth, Resources, Sut};
+use crate::turns::Place;
 
 /// The longest a step may wait for real time to pass, in milliseconds.
 const LONGEST_WAIT_MS: u64 = 2_000;
@@ -125,6 +126,8 @@ pub struct Runner {
     runs: u64,
     /// The steps of I/O and the allocations of each step of the scenario, where they are counted.
     pub(super) counted: Option<Vec<Counted>>,
+    /// Where callers at the same time could have been interrupted, if they took turns.
+    pub(super) places: Vec<Place>,
 }
 
 /// Why a run ended early.
@@ -163,6 +166,7 @@ impl Runner {
             keeps_state: false,
             runs: 0,
             counted: None,
+            places: Vec::new(),
         }
     }
 

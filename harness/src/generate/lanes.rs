@@ -6,6 +6,7 @@ use crate::address::Family;
 use crate::contract::Contract;
 use crate::operation::{Method, Operation, PoolShape, Request, Requests, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
+use crate::sut::Scheduling;
 
 /// A lane has so many steps at most.
 const LONGEST_LANE: usize = 4;
@@ -22,8 +23,7 @@ const LONGEST_RUN: usize = 24;
 pub struct Lanes {
     contract: Contract,
     most: usize,
-    /// Is it said whose turn it is?
-    with_turns: bool,
+    scheduling: Scheduling,
 }
 
 impl Lanes {
@@ -31,8 +31,8 @@ impl Lanes {
     pub const DEFAULT: usize = 3;
 
     /// For systems with this contract: two lanes to so many, with or without an order in which they go on.
-    pub fn new(contract: &Contract, most: usize, with_turns: bool) -> Lanes {
-        Lanes { contract: contract.clone(), most: most.max(2), with_turns }
+    pub fn new(contract: &Contract, most: usize, scheduling: Scheduling) -> Lanes {
+        Lanes { contract: contract.clone(), most: most.max(2), scheduling }
     }
 
     /// The scenario of a seed: the same for the same contract and version.
@@ -44,7 +44,12 @@ impl Lanes {
             steps.push(Step::Fill { pool: pool.clone(), owner: text("z"), count: rng.u32(1..6), ttl_ms: None });
         }
         let (beginning, lanes) = (steps.len(), rng.usize(2..=self.most));
-        if self.with_turns {
+        let has_turns = match self.scheduling {
+            Scheduling::Machine => false,
+            Scheduling::Turns => true,
+            Scheduling::Either => rng.bool(),
+        };
+        if has_turns {
             steps.push(Step::Turns(turns(&mut rng, lanes)));
         }
         for lane in 0..lanes {

@@ -5,6 +5,7 @@ use std::fmt::{self, Write};
 use super::{Report, Reported};
 use crate::engine::crash::Visited;
 use crate::engine::exhaust::Covered;
+use crate::engine::schedules::Tried;
 use crate::model::coverage::AddressClass;
 use crate::operation::{Answer, Method, Response};
 
@@ -53,6 +54,11 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         if singles > 0 {
             writeln!(out, "a state takes as long as {:.1} runs without faults", visited.plain_runs())?;
         }
+    }
+    if let Some(Tried { scenarios, schedules, interruptions, is_all }) = report.tried {
+        let which =
+            if is_all { "all there are".to_owned() } else { format!("up to {interruptions} interruptions each") };
+        writeln!(out, "{schedules} schedules of {scenarios} scenarios with lanes: {which}")?;
     }
     if report.skipped > 0 {
         writeln!(

@@ -30,6 +30,12 @@ pub fn render(report: &Report) -> String {
             "equal": visited.equal,
             "plain_runs_per_state": visited.plain_runs(),
         })),
+        "schedules": report.tried.map(|tried| json!({
+            "scenarios": tried.scenarios,
+            "tried": tried.schedules,
+            "interruptions": tried.interruptions,
+            "all": tried.is_all,
+        })),
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "coverage": coverage(&report.coverage),
         "missing": report.missing,

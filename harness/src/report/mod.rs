@@ -14,6 +14,7 @@ use crate::engine::crash::Visited;
 use crate::engine::examine::unchecked;
 use crate::engine::exhaust::Covered;
 use crate::engine::minimise::Minimal;
+use crate::engine::schedules::Tried;
 use crate::engine::watchdog::Hang;
 use crate::model::coverage::Coverage;
 use crate::property::{Property, Verdict, Violation};
@@ -51,6 +52,8 @@ pub struct Report {
     pub visited: Option<Visited>,
     /// Where all scenarios up to a depth were to be tried: which were.
     pub covered: Option<Covered>,
+    /// Where schedules of callers at the same time were tried one by one: which were.
+    pub tried: Option<Tried>,
 }
 
 /// A violation in a report.
@@ -99,6 +102,7 @@ impl Report {
             unchecked: Vec::new(),
             is_interrupted: false,
             covered: None,
+            tried: None,
             visited: None,
         }
     }

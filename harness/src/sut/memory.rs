@@ -2,8 +2,8 @@
 
 use poolproof_allocator::{Allocator, MemoryStore};
 
-use super::reference::{Handle, Variant};
-use super::{Failure, Sut};
+use super::reference::{Handle, Variant, take_turns};
+use super::{Failure, Scheduling, Sut};
 use crate::contract::Contract;
 use crate::operation::{Operation, Response};
 
@@ -56,9 +56,14 @@ impl Sut for Memory {
 
     /// All threads share one allocator, which does what waits in one go.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        take_turns();
         let (own, allocator) = std::mem::replace(&mut self.allocator, empty()).shared();
         self.allocator = own;
         Ok(Some(Box::new(Memory { allocator, variant: self.variant, contract: self.contract.clone() })))
+    }
+
+    fn scheduling(&self) -> Scheduling {
+        Scheduling::Either
     }
 
     fn forget(&mut self) -> bool {

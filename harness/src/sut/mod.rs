@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(feature = "reference")]
 pub use poolproof_core::sut::reference;
-pub use poolproof_core::sut::{Failure, Growth, Resource, Resources, Sut};
+pub use poolproof_core::sut::{Failure, Growth, Resource, Resources, Scheduling, Sut};
 
 pub mod call;
 #[cfg(feature = "process")]

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use poolproof_allocator::{Allocator, SqliteAllocator, SqliteOptions, Synchronous};
+use poolproof_allocator::{Allocator, SqliteAllocator, SqliteOptions, SqliteStore, Synchronous};
 use poolproof_disk::{Disk, Snapshot};
 
-use super::reference::{self, Variant};
+use super::reference::{Handle, Variant, take_turns};
 use super::sqlite::with_causes;
-use super::{Failure, Resource, Resources, Sut};
+use super::{Failure, Resource, Resources, Scheduling, Sut};
 use crate::contract::Contract;
 use crate::engine::canary;
 use crate::fault::{Counted, Fault, IoStep};
@@ -29,7 +29,7 @@ pub struct Simulated {
     synchronous: Synchronous,
     contract: Contract,
     /// Gone while the process is down.
-    allocator: Option<SqliteAllocator>,
+    allocator: Option<Handle<SqliteStore>>,
 }
 
 impl Simulated {
@@ -66,13 +66,13 @@ impl Simulated {
         Simulated::with(variant, synchronous)
     }
 
-    fn start(&mut self) -> Result<&mut SqliteAllocator, Failure> {
+    fn start(&mut self) -> Result<&mut Handle<SqliteStore>, Failure> {
         let opened = match self.allocator.take() {
-            Some(allocator) => allocator,
-            None => open(&self.disk, self.synchronous).map_err(|error| {
+            Some(handle) => handle,
+            None => Handle::own(open(&self.disk, self.synchronous).map_err(|error| {
                 let message = format!("it does not start: {}", with_causes(&error));
                 Failure::Misbehaved(Violation::new(Property::Durable, message))
-            })?,
+            })?),
         };
         Ok(self.allocator.insert(opened))
     }
@@ -99,21 +99,26 @@ impl Sut for Simulated {
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         let variant = self.variant;
-        Ok(reference::call(self.start()?, variant, operation))
+        Ok(self.start()?.call(variant, operation))
     }
 
-    /// Another connection to the same file. Callers can be interrupted before each step of I/O.
+    /// Another connection to the same file, or to share this one. Callers can be interrupted before each step of I/O.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
         self.start()?;
         let (disk, empty, contract) = (self.disk.clone(), self.empty.clone(), self.contract.clone());
         let (variant, synchronous) = (self.variant, self.synchronous);
         let mut other = Simulated { disk, empty, variant, synchronous, contract, allocator: None };
+        if let Some(handle) = self.allocator.take_if(|_| variant.one_handle) {
+            take_turns();
+            let (own, its) = handle.shared();
+            (self.allocator, other.allocator) = (Some(own), Some(its));
+        }
         other.start()?;
         Ok(Some(Box::new(other)))
     }
 
-    fn takes_turns(&self) -> bool {
-        true
+    fn scheduling(&self) -> Scheduling {
+        Scheduling::Turns
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
