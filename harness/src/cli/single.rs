@@ -52,7 +52,7 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
         report.settle();
         return publish(&report, common);
     };
-    let found = Minimal::of(entry.scenario, finding.violation, sut.as_ref());
+    let found = Minimal::of(entry.scenario, finding, sut.as_ref());
     let minimiser = Minimiser {
         patience: Patience::with(sut.contract()),
         counts: &|_| true,
@@ -102,7 +102,7 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
     if let Some(finding) = run.finding {
         lines.head(finding.step);
         lines.line("violated", &printable(&finding.violation.to_string()));
-        let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut.as_ref());
+        let as_written = Minimal::of(entry.scenario.clone(), finding, sut.as_ref());
         report.add(Reported::new(as_written, 1, Some(&entry.path), &common.sut));
     } else if run.operations == 0 {
         report.missing.push("the scenario has no step that this system has".to_owned());

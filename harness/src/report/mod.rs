@@ -15,6 +15,7 @@ use crate::engine::examine::unchecked;
 use crate::engine::exhaust::Covered;
 use crate::engine::minimise::Minimal;
 use crate::engine::watchdog::Hang;
+use crate::history::Broken;
 use crate::model::coverage::Coverage;
 use crate::property::{Property, Verdict, Violation};
 use crate::scenario::Scenario;
@@ -72,6 +73,10 @@ pub struct Reported {
     pub cut_short: Option<String>,
     /// Where the counterexample is.
     pub file: Option<PathBuf>,
+    /// What callers at the same time saw, if that is what breaks it.
+    pub broken: Option<Box<Broken>>,
+    /// Where the picture of that is, if it was drawn.
+    pub picture: Option<PathBuf>,
     /// Why it could not be saved, if it could not.
     pub unsaved: Option<String>,
     /// The command that reproduces it.
@@ -177,6 +182,8 @@ impl Reported {
             shrink_executions: minimal.executions,
             cut_short: minimal.cut_short,
             file: file.map(Path::to_owned),
+            broken: minimal.broken,
+            picture: None,
             unsaved: None,
             reproduce: format!("poolproof {command} --sut {}", shell_word(sut)),
             diagnostics: minimal.diagnostics,
@@ -222,7 +229,15 @@ impl Reported {
 
 /// A scenario as it was met.
 fn unshrunk(scenario: Scenario, violation: Violation) -> Minimal {
-    Minimal { scenario, violation, diagnostics: String::new(), executions: 0, cut_short: None, is_reproducible: true }
+    Minimal {
+        scenario,
+        violation,
+        broken: None,
+        diagnostics: String::new(),
+        executions: 0,
+        cut_short: None,
+        is_reproducible: true,
+    }
 }
 
 /// A word as a shell takes it.
