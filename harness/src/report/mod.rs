@@ -1,9 +1,11 @@
-//! What a campaign came to, and its forms: for people, as JSON, as JUnit.
+//! What a campaign came to, and its forms: for people, as JSON, as JUnit; and what concurrent callers saw, as a picture.
 
 pub mod human;
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod junit;
+#[cfg(feature = "cli")]
+pub mod picture;
 
 use std::io;
 use std::path::{Path, PathBuf};
