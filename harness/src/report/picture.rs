@@ -57,8 +57,9 @@ summary { margin: 1.5rem 0 .4rem; cursor: pointer }
   color: var(--core); background: var(--on-core) }
 span, td, .caller { unicode-bidi: isolate }
 table { border-collapse: collapse; font-size: .9rem }
-th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top;
-  overflow-wrap: anywhere }
+th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top }
+th { white-space: nowrap }
+td { overflow-wrap: anywhere }
 ";
 
 /// The page of a history, and of what judging it came to; `unit` is what its times are: "time", "line", "event".
