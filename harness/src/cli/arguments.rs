@@ -154,6 +154,9 @@ pub(crate) struct History {
     /// What is left to search through may take so long: 30s, 5m, 1h
     #[arg(long, value_parser = time, default_value = "20s", allow_hyphen_values = true)]
     pub(crate) time: Duration,
+    /// Draw it into this file, too: one HTML page with a time line for each caller
+    #[arg(long, value_name = "FILE")]
+    pub(crate) picture: Option<PathBuf>,
     /// Form of the report; json is one object as the last line of stdout
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,

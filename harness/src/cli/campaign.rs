@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 
 use super::arguments::{Check, Common, Crash, Exhaust, Race, Replay};
 use super::progress::Bar;
-use super::{hang_reporter, probe, publish, start};
+use super::{draw, hang_reporter, probe, publish, start};
 use poolproof::engine::check::{self, Budget, Engine, Options};
 use poolproof::engine::examine::unchecked;
 use poolproof::engine::replay;
@@ -41,9 +41,10 @@ pub(super) fn check(arguments: &Check) -> Result<Verdict> {
     };
     demand_checked(sut.as_ref(), &options.properties)?;
     let mut bar = Bar::of(budget, hang_reporter(common));
-    let report = check::check(sut.as_mut(), &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    let mut report = check::check(sut.as_mut(), &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
+    draw(&mut report);
     publish(&report, common)
 }
 
@@ -69,9 +70,11 @@ pub(super) fn exhaust(arguments: &Exhaust) -> Result<Verdict> {
     };
     demand_checked(sut.as_ref(), &options.properties)?;
     let mut bar = Bar::of(options.budget, hang_reporter(common));
-    let report = exhaust::exhaust(sut.as_mut(), depth, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    let mut report =
+        exhaust::exhaust(sut.as_mut(), depth, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
+    draw(&mut report);
     publish(&report, common)
 }
 
@@ -110,9 +113,10 @@ pub(super) fn race(arguments: &Race) -> Result<Verdict> {
         [] => race::race(sut.as_mut(), &options, &mut bar),
         given => schedules::enumerate(sut.as_mut(), given, arguments.interruptions, &options, &mut bar),
     };
-    let report = report.map_err(|failure| anyhow!("{failure}"))?;
+    let mut report = report.map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
+    draw(&mut report);
     publish(&report, common)
 }
 
@@ -149,9 +153,10 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
     demand_checked(sut.as_ref(), &options.properties)?;
     let given: Vec<_> = given.into_iter().map(|entry| entry.scenario).collect();
     let mut bar = Bar::of(budget, hang_reporter(&common));
-    let report = crash::crash(sut.as_mut(), &given, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
+    let mut report = crash::crash(sut.as_mut(), &given, &options, &mut bar).map_err(|failure| anyhow!("{failure}"))?;
     drop(bar);
     drop(sut);
+    draw(&mut report);
     publish(&report, &common)
 }
 

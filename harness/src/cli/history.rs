@@ -8,15 +8,22 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use poolproof::history::lines::{Found, read};
-use poolproof::history::{self, Bounds, Call, Conflict, Judgement, Outcome};
+use poolproof::history::{self, Bounds, Conflict, Judgement};
 use poolproof::property::{Property, Verdict};
-use poolproof::report::human::{answered, printable};
+use poolproof::report::human::{ended, printable};
+use poolproof::report::picture;
 use serde_json::{Value, json};
 
 use super::arguments::{Format, History};
-use super::print;
+use super::{complain, demand_writable, print, target, write_whole};
 
 pub(super) fn judge(arguments: &History) -> Result<Verdict> {
+    if let Some(picture) = &arguments.picture {
+        demand_writable(picture, "--picture")?;
+        if target(picture) == target(&arguments.file) {
+            bail!("{} is the history itself; name another file with --picture", picture.display());
+        }
+    }
     let found = open(&arguments.file)?;
     if found.history.calls().is_empty() {
         bail!("{} holds no call; each line is one event, see README.md, \"Histories\"", arguments.file.display());
@@ -29,7 +36,23 @@ pub(super) fn judge(arguments: &History) -> Result<Verdict> {
         Format::Human => print(&in_words(&found, &judgement, seconds))?,
         Format::Json => print(&format!("{}\n", in_json(&found, &judgement, seconds)))?,
     }
+    match draw(arguments, &found, &judgement) {
+        // What was found is the news, not the file.
+        Err(error) if verdict(&judgement) == Verdict::Violated => complain(&error),
+        drawn => drawn?,
+    }
     Ok(verdict(&judgement))
+}
+
+fn draw(arguments: &History, found: &Found, judgement: &Judgement) -> Result<()> {
+    let Some(path) = &arguments.picture else { return Ok(()) };
+    let page = picture::render(&found.history, judgement, unit(found));
+    write_whole(path, &page).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What its times are.
+fn unit(found: &Found) -> &'static str {
+    if found.tells_time { "time" } else { "line" }
 }
 
 fn open(path: &Path) -> Result<Found> {
@@ -66,23 +89,16 @@ fn violation(found: &Found, conflict: &Conflict) -> String {
         Property::Linearizable.promise(),
         printable(&conflict.why),
     );
-    let what = if found.tells_time { "time" } else { "line" };
+    let what = unit(found);
     for index in &conflict.core {
         let Some(call) = found.history.calls().get(*index) else { continue };
         let recorded = &call.recorded;
         let until = recorded.returned.map_or("?".to_owned(), |returned| returned.to_string());
         let process = printable(&recorded.process);
-        let (operation, outcome) = (printable(&recorded.operation.to_string()), outcome(call));
+        let (operation, outcome) = (printable(&recorded.operation.to_string()), printable(&ended(&recorded.outcome)));
         let _ = writeln!(text, "    {what} {}-{until}, process {process}: {operation}: {outcome}", recorded.invoked);
     }
     text
-}
-
-fn outcome(call: &Call) -> String {
-    match &call.recorded.outcome {
-        Outcome::Answered(response) => printable(&answered(response)),
-        Outcome::Unknown => "nobody knows".to_owned(),
-    }
 }
 
 fn in_json(found: &Found, judgement: &Judgement, seconds: f64) -> Value {
@@ -102,7 +118,7 @@ fn in_json(found: &Found, judgement: &Judgement, seconds: f64) -> Value {
             "invoked": recorded.invoked,
             "returned": recorded.returned,
             "call": recorded.operation.to_string(),
-            "outcome": outcome(call),
+            "outcome": printable(&ended(&recorded.outcome)),
         }))
     };
     json!({

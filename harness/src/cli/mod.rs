@@ -23,10 +23,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 
 use arguments::{Arguments, Command, Common, Format};
-use poolproof::engine::HangReporter;
+use poolproof::engine::{HangReporter, counterexample};
+use poolproof::history::Judgement;
 use poolproof::interrupt;
 use poolproof::property::Verdict;
-use poolproof::report::{Report, human, json, junit};
+use poolproof::report::{Report, human, json, junit, picture};
 use poolproof::sut::{Failure, Sut, orphans, spec};
 
 /// The exit code for what cannot be run.
@@ -44,8 +45,7 @@ pub(crate) fn main() -> ExitCode {
     match done {
         Ok(verdict) => ExitCode::from(verdict.exit_code()),
         Err(error) => {
-            // Nobody may be reading, and that is no reason to panic.
-            let _ = writeln!(io::stderr(), "poolproof: {error:#}");
+            complain(&error);
             ExitCode::from(CANNOT_RUN)
         }
     }
@@ -102,12 +102,39 @@ fn publish(report: &Report, common: &Common) -> Result<Verdict> {
     }
     match write_junit(report, common) {
         // What was found is the news, not the file.
-        Err(error) if report.verdict == Verdict::Violated => {
-            let _ = writeln!(io::stderr(), "poolproof: {error:#}");
-        }
+        Err(error) if report.verdict == Verdict::Violated => complain(&error),
         written => written?,
     }
     Ok(report.verdict)
+}
+
+/// Says on stderr what went wrong. Nobody may be reading, and that is no reason to panic.
+fn complain(error: &anyhow::Error) {
+    let _ = writeln!(io::stderr(), "poolproof: {error:#}");
+}
+
+/// Draws what callers at the same time saw, beside the counterexamples that have been saved.
+fn draw(report: &mut Report) {
+    for violation in &mut report.violations {
+        let (Some(file), Some(broken)) = (&violation.file, &violation.broken) else { continue };
+        let path = picture_beside(file);
+        let page = picture::render(&broken.history, &Judgement::Violated(broken.conflict.clone()), "event");
+        match write_whole(&path, &page).with_context(|| format!("cannot write {}", path.display())) {
+            Ok(()) => violation.picture = Some(path),
+            // What was found is the news, not the file.
+            Err(error) => complain(&error),
+        }
+    }
+}
+
+/// Where the picture of a scenario's file goes: `x.html` beside `x.scenario`.
+fn picture_beside(scenario: &Path) -> PathBuf {
+    if scenario.extension().is_some_and(|extension| extension == counterexample::EXTENSION) {
+        return scenario.with_extension("html");
+    }
+    let mut path = scenario.as_os_str().to_owned();
+    path.push(".html");
+    PathBuf::from(path)
 }
 
 fn write_junit(report: &Report, common: &Common) -> Result<()> {
@@ -150,7 +177,7 @@ fn hang_reporter(common: &Common) -> HangReporter {
     let told = common.clone();
     let reporter = HangReporter::new(move |report| {
         if let Err(error) = publish(report, &told) {
-            let _ = writeln!(io::stderr(), "poolproof: {error:#}");
+            complain(&error);
         }
     });
     // What lives at a place of its own cannot be in two processes at once.

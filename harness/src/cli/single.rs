@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::{Common, Explain, Format, Shrink};
-use super::{demand_writable, hang_reporter, print, publish, start, target, write_whole};
+use super::{demand_writable, draw, hang_reporter, picture_beside, print, publish, start, target, write_whole};
 use poolproof::engine::counterexample::commented;
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::minimise::{Minimal, Minimiser, Patience};
@@ -25,8 +25,10 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     let entry = read_one(&arguments.file).map_err(|failure| anyhow!("{failure}"))?;
     if let Some(output) = &arguments.output {
         demand_writable(output, "--output")?;
-        if common.junit.as_ref().is_some_and(|junit| target(junit) == target(output)) {
-            bail!("--output and --junit name the same file, {}; name two", output.display());
+        for written in [output.clone(), picture_beside(output)] {
+            if common.junit.as_ref().is_some_and(|junit| target(junit) == target(&written)) {
+                bail!("--output and --junit name the same file, {}; name two", written.display());
+            }
         }
     }
     let mut sut = match start(common)? {
@@ -52,7 +54,7 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
         report.settle();
         return publish(&report, common);
     };
-    let found = Minimal::of(entry.scenario, finding.violation, sut.as_ref());
+    let found = Minimal::of(entry.scenario, finding, sut.as_ref());
     let minimiser = Minimiser {
         patience: Patience::with(sut.contract()),
         counts: &|_| true,
@@ -66,6 +68,9 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
         write_whole(output, &text).with_context(|| format!("cannot write {}", output.display()))?;
     }
     report.add(Reported::new(minimal, 1, Some(file), &common.sut));
+    if arguments.output.is_some() {
+        draw(&mut report);
+    }
     report.seconds = started.elapsed().as_secs_f64();
     report.settle();
     publish(&report, common)
@@ -102,7 +107,7 @@ pub(super) fn explain(arguments: &Explain) -> Result<Verdict> {
     if let Some(finding) = run.finding {
         lines.head(finding.step);
         lines.line("violated", &printable(&finding.violation.to_string()));
-        let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut.as_ref());
+        let as_written = Minimal::of(entry.scenario.clone(), finding, sut.as_ref());
         report.add(Reported::new(as_written, 1, Some(&entry.path), &common.sut));
     } else if run.operations == 0 {
         report.missing.push("the scenario has no step that this system has".to_owned());

@@ -111,8 +111,7 @@ pub(super) fn run_drawn(
         if !options.counts(&campaign.report, finding.violation.property) {
             continue;
         }
-        let found =
-            Found { minimal: Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, sut), seed, is_late };
+        let found = Found { minimal: Minimal::of(Arc::unwrap_or_clone(scenario), finding, sut), seed, is_late };
         let reported = follow_up(sut, options, found, &mut campaign, &reporter)?;
         campaign.report.add(reported);
         if !options.keep_going {

@@ -310,7 +310,7 @@ impl Strikes<'_> {
             return Ok(false);
         }
         let seed = self.campaign.report.scenarios;
-        let minimal = Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, self.sut);
+        let minimal = Minimal::of(Arc::unwrap_or_clone(scenario), finding, self.sut);
         let found = Found { minimal, seed, is_late };
         let reported = follow_up(self.sut, self.options, found, &mut self.campaign, &self.reporter)?;
         self.campaign.report.add(reported);

@@ -177,7 +177,7 @@ impl Examiner {
             if violation.is_none() {
                 violation = self.unbounded(sut, scenario, &run)?;
             }
-            run.finding = violation.map(|violation| Finding { step: scenario.steps.len(), violation });
+            run.finding = violation.map(|violation| Finding::new(scenario.steps.len(), violation));
         } else if let Some(finding) = &mut run.finding
             && tells_the_deed(finding.violation.property)
         {

@@ -74,7 +74,7 @@ pub fn exhaust(
                 let is_late = run.is_late(sut.contract());
                 if let Some(finding) = run.finding {
                     if options.counts(&campaign.report, finding.violation.property) {
-                        let minimal = Minimal::of(Arc::unwrap_or_clone(scenario), finding.violation, sut);
+                        let minimal = Minimal::of(Arc::unwrap_or_clone(scenario), finding, sut);
                         let found = Found { minimal, seed: campaign.report.scenarios, is_late };
                         let reported = follow_up(sut, options, found, &mut campaign, &reporter)?;
                         campaign.report.add(reported);

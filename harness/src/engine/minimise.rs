@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::check::Budget;
 use super::examine::Examiner;
+use super::run::Finding;
 use super::watchdog::OnHang;
 use crate::contract::{Clock, Contract};
+use crate::history::Broken;
 use crate::interrupt;
 use crate::operation::Operation;
 use crate::property::{Property, Violation};
@@ -38,6 +40,8 @@ pub struct Minimal {
     pub scenario: Scenario,
     /// What it breaks; told anew, because a smaller scenario often tells better.
     pub violation: Violation,
+    /// What callers at the same time saw, if that is what breaks it.
+    pub broken: Option<Box<Broken>>,
     /// What the system wrote for people when it failed like that.
     pub diagnostics: String,
     /// How many scenarios were run on the way.
@@ -50,15 +54,21 @@ pub struct Minimal {
 
 impl Minimal {
     /// A scenario as it was found, or written.
-    pub fn of(scenario: Scenario, violation: Violation, sut: &dyn Sut) -> Minimal {
+    pub fn of(scenario: Scenario, finding: Finding, sut: &dyn Sut) -> Minimal {
         Minimal {
             scenario,
-            violation,
+            violation: finding.violation,
+            broken: finding.broken,
             diagnostics: sut.diagnostics(),
             executions: 0,
             cut_short: None,
             is_reproducible: true,
         }
+    }
+
+    /// The same, as it fails now.
+    fn failing(self, finding: Finding, sut: &dyn Sut) -> Minimal {
+        Minimal { violation: finding.violation, broken: finding.broken, diagnostics: sut.diagnostics(), ..self }
     }
 }
 
@@ -162,7 +172,7 @@ struct Search<'a> {
 }
 
 /// How a candidate failed, or why it is not known whether it does.
-type Tried = Result<Option<Violation>, String>;
+type Tried = Result<Option<Finding>, String>;
 
 impl Search<'_> {
     /// Shrinks with a margin, where what was found has one.
@@ -187,7 +197,7 @@ impl Search<'_> {
         }
         let scenario = with_huge_pools(&found.scenario);
         match self.fails(sut, &scenario, &found.violation) {
-            Ok(Some(violation)) => Minimal { scenario, violation, diagnostics: sut.diagnostics(), ..found },
+            Ok(Some(finding)) => Minimal { scenario, ..found }.failing(finding, sut),
             _ => found,
         }
     }
@@ -207,9 +217,8 @@ impl Search<'_> {
             self.is_shorter = candidate.steps.len() < minimal.scenario.steps.len();
             match self.fails(sut, &candidate, &minimal.violation) {
                 Ok(None) => {}
-                Ok(Some(violation)) => {
-                    (minimal.violation, minimal.diagnostics) = (violation, sut.diagnostics());
-                    minimal.scenario = candidate.clone();
+                Ok(Some(finding)) => {
+                    minimal = Minimal { scenario: candidate.clone(), ..minimal }.failing(finding, sut);
                     shrinker.accept(candidate);
                     self.last_progress = Instant::now();
                 }
@@ -234,7 +243,7 @@ impl Search<'_> {
         }
         let executions = small.executions + 1;
         match self.fails(sut, &small.scenario, &small.violation) {
-            Ok(Some(violation)) => Minimal { violation, diagnostics: sut.diagnostics(), executions, ..small },
+            Ok(Some(finding)) => Minimal { executions, ..small }.failing(finding, sut),
             Ok(None) => self.shrink_on_fresh_instances(sut, found, Minimal { executions, ..small }),
             Err(why) => Minimal { cut_short: Some(why), ..small },
         }
@@ -243,7 +252,10 @@ impl Search<'_> {
     fn shrink_on_fresh_instances(&mut self, sut: &mut dyn Sut, found: Minimal, small: Minimal) -> Minimal {
         let executions = small.executions + 1;
         match self.fails(sut, &found.scenario, &found.violation) {
-            Ok(Some(violation)) => self.shrink_with_margin(sut, Minimal { violation, executions, ..found }),
+            Ok(Some(finding)) => {
+                let failing = Minimal { executions, ..found }.failing(finding, sut);
+                self.shrink_with_margin(sut, failing)
+            }
             Ok(None) => {
                 let note =
                     "a fresh instance does not show it with these steps: earlier scenarios or chance have a part in it";
@@ -294,13 +306,13 @@ impl Search<'_> {
             sut.forget();
         }
         let run = self.examiner.examine(sut, scenario).map_err(|failure| failure.to_string())?;
-        let violation = run.finding.map(|finding| finding.violation);
         let is_kin = |property: Property| match (kinship(like.property), kinship(property)) {
             (Some(Kin::Books), Some(Kin::Books)) => (self.counts)(property),
             (Some(_), Some(_)) => self.is_shorter && (self.counts)(property),
             _ => false,
         };
-        Ok(violation.filter(|violation| violation.property == like.property || is_kin(violation.property)))
+        let is_like = |property: Property| property == like.property || is_kin(property);
+        Ok(run.finding.filter(|finding| is_like(finding.violation.property)))
     }
 }
 

@@ -21,7 +21,7 @@ use super::examine::Examiner;
 use super::run::{Finding, Judged, Run, Runner, Stop, Watch, guarded, outside};
 use super::trace::{self, Trace};
 use crate::generate::Lanes;
-use crate::history::{self, Bounds, Call, Conflict, History, Judgement, Outcome, Recorded};
+use crate::history::{self, Bounds, Broken, Call, History, Judgement, Outcome, Recorded};
 use crate::interrupt;
 use crate::model::Model;
 use crate::operation::{
@@ -29,7 +29,7 @@ use crate::operation::{
 };
 use crate::property::{Property, Violation};
 use crate::report::Report;
-use crate::report::human::answered;
+use crate::report::human::ended;
 use crate::scenario::{Operand, Scenario, Step};
 use crate::sut::{BUSY_PAUSE, BUSY_TRIES, Failure, Scheduling, Sut};
 use crate::turns::{self, Turns};
@@ -172,12 +172,16 @@ impl Runner {
             stopped => stopped,
         };
         (run.operations, run.is_race) = (calls.len() as u64, true);
-        let violation = match found {
+        let step = scenario.steps.len();
+        run.finding = match found {
             Err(Stop::Failed(failure)) => return Err(failure),
-            Err(Stop::Found(violation)) => Some(violation),
-            Ok(()) => judged(&History::new(calls), &self.model),
+            Err(Stop::Found(violation)) => Some(Finding::new(step, violation)),
+            Ok(()) => judged(History::new(calls), &self.model).map(|broken| Finding {
+                step,
+                violation: Violation::new(Property::Linearizable, told(&broken)),
+                broken: Some(Box::new(broken)),
+            }),
         };
-        run.finding = violation.map(|violation| Finding { step: scenario.steps.len(), violation });
         Ok(Some(run))
     }
 
@@ -248,22 +252,19 @@ impl Runner {
     }
 }
 
-/// What a history breaks.
-fn judged(history: &History, model: &Model) -> Option<Violation> {
-    match history::judge(history, model.contract(), BOUNDS) {
-        Judgement::Violated(conflict) => Some(Violation::new(Property::Linearizable, told(history, &conflict))),
+/// The history, if no order explains it.
+fn judged(history: History, model: &Model) -> Option<Broken> {
+    match history::judge(&history, model.contract(), BOUNDS) {
+        Judgement::Violated(conflict) => Some(Broken { history, conflict }),
         Judgement::Linearizable { .. } | Judgement::Unknown { .. } => None,
     }
 }
 
 /// The reason, and the calls that cannot be ordered.
-fn told(history: &History, conflict: &Conflict) -> String {
+fn told(Broken { history, conflict }: &Broken) -> String {
     let call = |call: &Call| {
         let Recorded { process, operation, invoked, returned, outcome } = &call.recorded;
-        let outcome = match outcome {
-            Outcome::Answered(response) => answered(response),
-            Outcome::Unknown => "nobody knows".to_owned(),
-        };
+        let outcome = ended(outcome);
         let returned = returned.map_or("?".to_owned(), |returned| returned.to_string());
         format!("{process}, {invoked}-{returned}: {operation}: {outcome}")
     };

@@ -124,7 +124,7 @@ pub fn replay(
         let Some(run) = campaign.run(sut, &Arc::new(entry.scenario.clone()))? else { break };
         let all_skipped = run.skipped >= entry.scenario.steps.len() as u64;
         if let Some(finding) = run.finding {
-            let as_written = Minimal::of(entry.scenario.clone(), finding.violation, sut);
+            let as_written = Minimal::of(entry.scenario.clone(), finding, sut);
             let reported = Reported::new(as_written, campaign.report.scenarios, Some(&entry.path), name);
             campaign.report.add(reported);
         } else if all_skipped {

@@ -21,6 +21,7 @@ use super::watchdog::{OnHang, Watchdog};
 use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
 use crate::fault::{Counted, Fault};
+use crate::history::Broken;
 use crate::interrupt;
 use crate::model::Model;
 use crate::model::company::Seen;
@@ -73,6 +74,15 @@ pub struct Finding {
     pub step: usize,
     /// The broken property.
     pub violation: Violation,
+    /// What callers at the same time saw, if that is what breaks it.
+    pub broken: Option<Box<Broken>>,
+}
+
+impl Finding {
+    /// A violation that shows without a history.
+    pub(super) fn new(step: usize, violation: Violation) -> Finding {
+        Finding { step, violation, broken: None }
+    }
 }
 
 /// Somebody who watches a run, to print or to record it.
@@ -246,7 +256,7 @@ impl Runner {
         let finding = match work(&mut pass, scenario) {
             Ok(()) => None,
             Err(Stop::Failed(failure)) => return Err(failure),
-            Err(Stop::Found(violation)) => Some(Finding { step: pass.standing.at, violation }),
+            Err(Stop::Found(violation)) => Some(Finding::new(pass.standing.at, violation)),
         };
         let mut run = standing.run;
         if !self.is_timing {

@@ -157,7 +157,7 @@ impl Schedules<'_> {
         if !self.options.counts(&self.campaign.report, finding.violation.property) {
             return Ok(places);
         }
-        let minimal = Minimal::of(Arc::unwrap_or_clone(scheduled), finding.violation, self.sut);
+        let minimal = Minimal::of(Arc::unwrap_or_clone(scheduled), finding, self.sut);
         let found = Found { minimal, seed: self.campaign.report.scenarios, is_late };
         let reported = follow_up(self.sut, self.options, found, &mut self.campaign, &self.reporter)?;
         self.campaign.report.add(reported);

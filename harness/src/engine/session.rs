@@ -103,7 +103,7 @@ impl Session {
         let ended = work(&mut pass, &self.scenario);
         match ended {
             Ok(()) => Ok(None),
-            Err(Stop::Found(violation)) => Ok(Some(Finding { step: self.standing.at, violation })),
+            Err(Stop::Found(violation)) => Ok(Some(Finding::new(self.standing.at, violation))),
             Err(Stop::Failed(failure)) => Err(failure),
         }
     }

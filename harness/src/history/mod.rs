@@ -66,7 +66,7 @@ pub struct Recorded {
 }
 
 /// A call of a history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// As it was recorded.
     pub recorded: Recorded,
@@ -77,7 +77,7 @@ pub struct Call {
 }
 
 /// Calls in the order of their invocations.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     calls: Vec<Call>,
     /// Where a caller's call begins at the very time at which its last one ended: invocations and returns of all calls as
@@ -182,6 +182,15 @@ pub struct Conflict {
     pub why: String,
 }
 
+/// A history that no order explains, and why none does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The history.
+    pub history: History,
+    /// Why.
+    pub conflict: Conflict,
+}
+
 /// Judges a history of a system with this contract that was empty at first. Takes n log n where the history falls apart into
 /// stories of single addresses; otherwise as much as the bounds allow.
 pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgement {
@@ -272,6 +281,11 @@ fn never(index: usize, call: &Call) -> Option<Conflict> {
 }
 
 impl Call {
+    /// Is it known when it returned, and with what?
+    pub fn has_returned(&self) -> bool {
+        self.returned != NEVER
+    }
+
     /// Is it a refusal because of trouble elsewhere, or an attempt to read that came to nothing? Any state allows it, and
     /// changes by nothing.
     fn says_nothing(&self) -> bool {

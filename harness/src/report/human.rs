@@ -6,6 +6,7 @@ use super::{Report, Reported};
 use crate::engine::crash::Visited;
 use crate::engine::exhaust::Covered;
 use crate::engine::schedules::Tried;
+use crate::history::Outcome;
 use crate::model::coverage::AddressClass;
 use crate::operation::{Answer, Method, Response};
 
@@ -100,6 +101,9 @@ fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
         None if steps == 0 => writeln!(out, "  found while the system started")?,
         None => writeln!(out, "  found in scenario {}{shrunk}; {steps} steps:", violation.executions)?,
     }
+    if let Some(picture) = &violation.picture {
+        writeln!(out, "  a picture of what the callers saw is {}", picture.display())?;
+    }
     if let Some(why) = &violation.unsaved {
         writeln!(out, "  {}", printable(why))?;
     }
@@ -135,6 +139,14 @@ fn write_coverage(out: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
+/// How a call ended, in words.
+pub fn ended(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Answered(response) => answered(response),
+        Outcome::Unknown => "nobody knows".to_owned(),
+    }
+}
+
 /// An answer, in words.
 pub fn answered(response: &Response) -> String {
     match response {
@@ -160,10 +172,16 @@ pub fn answered(response: &Response) -> String {
     }
 }
 
-/// A text from outside, which must not steer the terminal.
+/// A text from outside, which must not steer what shows it, nor look like another text.
 pub fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    let shown = |c: char| if is_visible(c) { c.to_string() } else { c.escape_debug().to_string() };
     text.chars().map(shown).collect()
+}
+
+/// Is there something to see of it? Not of what ends a line, turns the direction of writing or has no width.
+fn is_visible(c: char) -> bool {
+    let is_format = matches!(c, '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+    !c.is_control() && !is_format
 }
 
 /// A rate in few digits.

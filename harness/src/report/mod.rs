@@ -1,9 +1,11 @@
-//! What a campaign came to, and its forms: for people, as JSON, as JUnit.
+//! What a campaign came to, and its forms: for people, as JSON, as JUnit; and what concurrent callers saw, as a picture.
 
 pub mod human;
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod junit;
+#[cfg(feature = "cli")]
+pub mod picture;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ use crate::engine::exhaust::Covered;
 use crate::engine::minimise::Minimal;
 use crate::engine::schedules::Tried;
 use crate::engine::watchdog::Hang;
+use crate::history::Broken;
 use crate::model::coverage::Coverage;
 use crate::property::{Property, Verdict, Violation};
 use crate::scenario::Scenario;
@@ -75,6 +78,10 @@ pub struct Reported {
     pub cut_short: Option<String>,
     /// Where the counterexample is.
     pub file: Option<PathBuf>,
+    /// What callers at the same time saw, if that is what breaks it.
+    pub broken: Option<Box<Broken>>,
+    /// Where the picture of that is, if it was drawn.
+    pub picture: Option<PathBuf>,
     /// Why it could not be saved, if it could not.
     pub unsaved: Option<String>,
     /// The command that reproduces it.
@@ -181,6 +188,8 @@ impl Reported {
             shrink_executions: minimal.executions,
             cut_short: minimal.cut_short,
             file: file.map(Path::to_owned),
+            broken: minimal.broken,
+            picture: None,
             unsaved: None,
             reproduce: format!("poolproof {command} --sut {}", shell_word(sut)),
             diagnostics: minimal.diagnostics,
@@ -226,7 +235,15 @@ impl Reported {
 
 /// A scenario as it was met.
 fn unshrunk(scenario: Scenario, violation: Violation) -> Minimal {
-    Minimal { scenario, violation, diagnostics: String::new(), executions: 0, cut_short: None, is_reproducible: true }
+    Minimal {
+        scenario,
+        violation,
+        broken: None,
+        diagnostics: String::new(),
+        executions: 0,
+        cut_short: None,
+        is_reproducible: true,
+    }
 }
 
 /// A word as a shell takes it.

@@ -116,7 +116,8 @@ impl Home {
         self.spawn(self.command(BINARY).args(arguments))
     }
 
-    fn finish(&self, command: &mut Command) -> Ended {
+    /// Runs a command to its end.
+    pub(crate) fn finish(&self, command: &mut Command) -> Ended {
         let child = self.spawn(command);
         self.await_end(child)
     }
