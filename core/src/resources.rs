@@ -9,6 +9,8 @@ pub enum Resource {
     Locks,
     /// Threads.
     Threads,
+    /// Processes that it has started, those included that have ended and nobody has waited for.
+    Children,
     /// Files in the system's own folders, for temporary ones and for its state.
     Left,
     /// Memory in use, in KiB.
@@ -17,8 +19,8 @@ pub enum Resource {
 
 impl Resource {
     /// All kinds.
-    pub const ALL: [Resource; 5] =
-        [Resource::Files, Resource::Locks, Resource::Threads, Resource::Left, Resource::Memory];
+    pub const ALL: [Resource; 6] =
+        [Resource::Files, Resource::Locks, Resource::Threads, Resource::Children, Resource::Left, Resource::Memory];
 
     /// What they are called.
     pub fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Resource {
             Resource::Files => "open files",
             Resource::Locks => "locks on files",
             Resource::Threads => "threads",
+            Resource::Children => "processes of its own",
             Resource::Left => "files in its folders",
             Resource::Memory => "KiB of memory",
         }

@@ -22,9 +22,10 @@ use proptest::strategy::{NewTree, Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::contract::Contract;
-use crate::generate::Generator;
+use crate::generate::{Generator, Lanes};
 use crate::scenario::Scenario;
 use crate::shrink::Shrinker;
+use crate::sut::Scheduling;
 
 /// Proptest gives up shrinking after four times the number of cases; our shrinker needs some
 /// hundred candidates whatever the number of cases, and ends by itself.
@@ -32,7 +33,13 @@ const MAX_SHRINK_ITERS: u32 = 100_000;
 
 /// Draws scenarios that fit this contract.
 pub fn scenarios(contract: &Contract) -> Scenarios {
-    Scenarios { generator: Generator::new(contract) }
+    Scenarios(Draw::Alone(Generator::new(contract)))
+}
+
+/// Draws scenarios with callers at the same time, so many at most, for systems with this contract and scheduling. An
+/// [`Examiner`](crate::engine::examine::Examiner) runs them.
+pub fn races(contract: &Contract, lanes: usize, scheduling: Scheduling) -> Scenarios {
+    Scenarios(Draw::AtOnce(Lanes::new(contract, lanes, scheduling)))
 }
 
 /// Proptest's default configuration with so many cases, and with as many shrinking steps as the
@@ -41,16 +48,23 @@ pub fn config(cases: u32) -> Config {
     Config { cases, max_shrink_iters: MAX_SHRINK_ITERS, ..Config::default() }
 }
 
-/// The strategy that [`scenarios`] gives.
+/// The strategy that [`scenarios`] and [`races`] give.
 #[derive(Clone, Debug)]
-pub struct Scenarios {
-    generator: Generator,
+pub struct Scenarios(Draw);
+
+#[derive(Clone, Debug)]
+enum Draw {
+    Alone(Generator),
+    AtOnce(Lanes),
 }
 
 impl Scenarios {
-    /// Scenarios of at most so many steps.
+    /// Scenarios of at most so many steps. Those with callers at the same time are short anyway.
     pub fn with_max_steps(self, max_steps: usize) -> Scenarios {
-        Scenarios { generator: self.generator.with_max_steps(max_steps) }
+        match self.0 {
+            Draw::Alone(generator) => Scenarios(Draw::Alone(generator.with_max_steps(max_steps))),
+            Draw::AtOnce(_) => self,
+        }
     }
 }
 
@@ -60,7 +74,10 @@ impl Strategy for Scenarios {
 
     fn new_tree(&self, runner: &mut TestRunner) -> NewTree<Scenarios> {
         let seed = u64::ANY.new_tree(runner)?.current();
-        let scenario = self.generator.scenario(seed);
+        let scenario = match &self.0 {
+            Draw::Alone(generator) => generator.scenario(seed),
+            Draw::AtOnce(lanes) => lanes.scenario(seed),
+        };
         Ok(ScenarioTree { shrinker: Shrinker::new(scenario), candidate: None })
     }
 }

@@ -23,7 +23,7 @@ fn scenario(steps: &str) -> Scenario {
 fn strike(sut: &mut dyn Sut, steps: &str) -> Result<Report, Failure> {
     let folder = TempDir::new().unwrap();
     let options = Options {
-        engine: Engine::Crash,
+        engine: Engine::Crash { is_given: false },
         sut: "simulated".to_owned(),
         budget: Budget::Runs(u64::MAX),
         seed: 1,

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use poolproof_core::address::number;
 use poolproof_core::operation::{Kind, Operation, Response, Text};
-use poolproof_core::property::Property::{Accounted, Classified, Complete, Exclusive, Linearizable, Tidy, Total};
+use poolproof_core::property::Property::{
+    Accounted, Classified, Complete, Exclusive, Linearizable, Owned, Tidy, Total,
+};
 use poolproof_core::sut::Failure;
 
 use crate::base::{Base, any_one, is_refused, refuse};
 use crate::faulty::{Bug, Faulty, Mutant};
-use crate::racing::{Common, Racing, Sections};
+use crate::racing::{Common, Held, Racing, Sections};
 
 /// The mutants here.
 pub const MUTANTS: &[Mutant] = &[
@@ -21,6 +23,11 @@ pub const MUTANTS: &[Mutant] = &[
         Box::new(Sections(collisions_eat_the_retries))
     })
     .in_steps(6),
+    Mutant::racing("gc-snapshot-order", &[Linearizable, Accounted, Exclusive, Owned], || {
+        Box::new(Sections(gc_snapshot_order))
+    })
+    .in_steps(7),
+    Mutant::new("lock-order-and-stuck-holder", &[Tidy, Total], || Box::new(StuckHolder::default())).in_steps(3),
 ];
 
 /// go-ipam (9bdc2dc), coredhcp (321f8a6): an early return between BEGIN and COMMIT. Whatever writes after that would begin a
@@ -121,4 +128,47 @@ fn collisions_eat_the_retries(common: &Common, operation: &Operation, bug: Bug) 
         }
     }
     refuse(Kind::Exhausted)
+}
+
+/// Kubernetes (#37488), Cilium (#32531), whereabouts (47e5b17d): a collector looks first who there is and then what is held, and
+/// frees what nobody holds that it has seen. Who came in between loses what was just granted. Here it comes when an owner goes.
+fn gc_snapshot_order(common: &Common, operation: &Operation, bug: Bug) -> Response {
+    if !matches!(operation, Operation::ReleaseOwner { .. }) || !bug.is_on() {
+        return common.call(operation);
+    }
+    let all = |held: &mut Held| held.base.allocator().list(None).unwrap_or_default();
+    let owners: BTreeSet<Text> = common.section(|held| all(held).into_iter().map(|one| one.owner).collect());
+    let response = common.call(operation);
+    common.section(|held| {
+        let orphans = all(held).into_iter().filter(|one| !owners.contains(&one.owner));
+        orphans.for_each(|one| held.base.end(&one));
+    });
+    response
+}
+
+/// whereabouts (2a2c93c8), containernetworking/plugins (#561): the locks of several pools are taken one after the other, and
+/// whoever fails at one of them keeps those that it has. From then on everybody waits for it.
+#[derive(Default)]
+struct StuckHolder {
+    locked: BTreeSet<Text>,
+}
+
+impl Faulty for StuckHolder {
+    fn call(&mut self, base: &mut Base, operation: &Operation, bug: Bug) -> Response {
+        let Operation::Allocate { requests, .. } = operation else { return base.call(operation) };
+        if requests.iter().any(|request| self.locked.contains(&request.pool)) {
+            return refuse(Kind::Busy);
+        }
+        let response = base.call(operation);
+        if response.is_err() && bug.is_on() {
+            let held = requests.iter().rev().skip(1).map(|request| request.pool.clone());
+            self.locked.extend(held.filter(|pool| base.allocatable(pool).is_some()));
+        }
+        response
+    }
+
+    fn restart(&mut self, _: &mut Base, _: Bug) -> Result<(), Failure> {
+        self.locked.clear();
+        Ok(())
+    }
 }

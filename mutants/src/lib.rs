@@ -38,11 +38,9 @@ pub mod persistence;
 pub mod properties;
 pub mod racing;
 pub mod time;
-mod waiting;
 
 pub use faulty::{Bug, Engine, Faulty, Make, Mutant};
 pub use racing::Racing;
-pub use waiting::{Needs, WAITING, Waiting};
 
 /// Every mutant with the name of its family, family by family.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static Mutant)> {

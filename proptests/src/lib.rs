@@ -11,11 +11,13 @@ use std::cell::RefCell;
 use std::{env, fmt};
 
 use poolproof::contract::{Clock, Contract, Methods};
+use poolproof::engine::examine::Examiner;
 use poolproof::engine::run::{Finding, Runner, Unwatched, Watch};
+use poolproof::generate::Lanes;
 use poolproof::model::coverage::{Coverage, Outcome};
 use poolproof::operation::{Kind, Method};
 use poolproof::scenario::Scenario;
-use poolproof::strategy::{config, scenarios};
+use poolproof::strategy::{config, races, scenarios};
 use poolproof::sut::Sut;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
@@ -207,6 +209,38 @@ impl Suite {
             }
             Err(TestError::Abort(reason)) => panic!("{reason}"),
         }
+    }
+}
+
+/// `linearizable`: so many scenarios with up to three callers at the same time; gives how many really had them.
+///
+/// # Errors
+///
+/// The shrunk scenario that breaks something.
+///
+/// # Panics
+///
+/// When the system cannot be run at all.
+pub fn race(sut: &mut dyn Sut, config: Config) -> Result<u32, Counterexample> {
+    let strategy = races(sut.contract(), Lanes::DEFAULT, sut.scheduling());
+    let bench = RefCell::new((Examiner::sparing(sut), sut, 0));
+    let find = |scenario: &Scenario| {
+        let (examiner, sut, raced) = &mut *bench.borrow_mut();
+        let run = examiner.examine(*sut, scenario).expect("the system runs");
+        *raced += u32::from(run.is_race);
+        run.finding
+    };
+    let ended = TestRunner::new(config).run(&strategy, |scenario| match find(&scenario) {
+        Some(finding) => Err(TestCaseError::fail(finding.violation.to_string())),
+        None => Ok(()),
+    });
+    match ended {
+        Ok(()) => Ok(bench.into_inner().2),
+        Err(TestError::Fail(reason, scenario)) => {
+            let finding = find(&scenario).unwrap_or_else(|| panic!("found once only: {reason}\n{scenario}"));
+            Err(Counterexample { scenario, finding })
+        }
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 

@@ -70,7 +70,11 @@ class Allocator:
         if self.store and not self.in_transaction:
             self.store.lock()
             if self.contract["shared"]:
-                self.load()
+                try:
+                    self.load()
+                except BaseException:
+                    self.store.unlock()  # nobody waits for a call that is refused
+                    raise
 
     def leave(self):
         if self.store and not self.in_transaction:

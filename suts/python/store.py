@@ -63,7 +63,11 @@ class SharedStore(Store):
     def lock(self):
         if self.file:
             return
-        file, patient_until = open(os.path.join(self.folder, "lock"), "wb"), time.monotonic() + PATIENCE
+        try:
+            file = open(os.path.join(self.folder, "lock"), "wb")
+        except OSError:
+            raise Refusal("storage", "the lock cannot be taken") from None
+        patient_until = time.monotonic() + PATIENCE
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,6 +78,9 @@ class SharedStore(Store):
                     file.close()
                     raise Refusal("busy", "another process is at work, try again") from None
                 time.sleep(0.001)
+            except OSError:
+                file.close()
+                raise Refusal("storage", "the lock cannot be taken") from None
 
     def unlock(self):
         self.file.close()

@@ -174,7 +174,8 @@ pub(crate) struct Serve {
 /// `sqlite` is put on a simulated disk: it is `simulated` here.
 #[derive(Debug, Args)]
 pub(crate) struct Crash {
-    /// Scenario files; of folders, every *.scenario below [default: drawn ones]
+    /// Scenario files, each step of which is struck, whatever is found before; of folders, every *.scenario below
+    /// [default: drawn ones]
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]

@@ -134,7 +134,7 @@ pub(super) fn crash(arguments: &Crash) -> Result<Verdict> {
         (None, None, None) => Budget::Runs(u64::MAX),
     };
     let options = Options {
-        engine: Engine::Crash,
+        engine: Engine::Crash { is_given: !given.is_empty() },
         sut: common.sut.clone(),
         budget,
         seed: arguments.seed.unwrap_or_else(fresh_seed),

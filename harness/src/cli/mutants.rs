@@ -19,7 +19,7 @@ use super::arguments::{Format, Mutants};
 use super::{print, trial};
 use poolproof::interrupt;
 use poolproof::property::{Property, Verdict};
-use poolproof_mutants::{Engine, Mutant, WAITING, Waiting, find};
+use poolproof_mutants::{Engine, Mutant, find};
 
 /// What one trial came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,10 +54,9 @@ pub(super) fn run(arguments: &Mutants) -> Result<Verdict> {
         return list(&chosen, arguments.format);
     }
     let scores = try_all(&chosen, arguments)?;
-    let waiting: Vec<&Waiting> = WAITING.iter().filter(|_| arguments.only.is_empty()).collect();
     match arguments.format {
-        Format::Human => print(&table(&scores, &waiting, arguments))?,
-        Format::Json => print(&format!("{}\n", as_json(&scores, &waiting, arguments)))?,
+        Format::Human => print(&table(&scores, arguments))?,
+        Format::Json => print(&format!("{}\n", as_json(&scores, arguments)))?,
     }
     Ok(verdict(&scores, arguments))
 }
@@ -74,12 +73,7 @@ fn verdict(scores: &[Score], arguments: &Mutants) -> Verdict {
 /// The mutants of these names, or all, with their families.
 fn choose(only: &[String]) -> Result<Vec<(&'static str, &'static Mutant)>> {
     if let Some(unknown) = only.iter().find(|id| find(id).is_none()) {
-        match WAITING.iter().find(|waiting| waiting.id == unknown) {
-            Some(waiting) => {
-                bail!("the mutant `{unknown}` needs {}, which mutants cannot be given yet", waiting.needs.name())
-            }
-            None => bail!("there is no mutant `{unknown}`; `poolproof mutants --list` names them all"),
-        }
+        bail!("there is no mutant `{unknown}`; `poolproof mutants --list` names them all");
     }
     Ok(poolproof_mutants::all()
         .filter(|(_, mutant)| only.is_empty() || only.iter().any(|id| id == mutant.id))
@@ -257,7 +251,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(f64::midpoint(*low, *high))
 }
 
-fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String {
+fn table(scores: &[Score], arguments: &Mutants) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["mutant", "caught by", "engine", "executions", "ms", "steps", "shortest"]);
@@ -283,17 +277,13 @@ fn table(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> String 
             number(score.mutant.shortest.map(|steps| steps as f64), 0),
         ]);
     }
-    for Waiting { id, needs } in waiting {
-        table.add_row([*id, &format!("needs {}", needs.name())]);
-    }
     let wanted = scores.iter().filter(|score| score.is_as_wanted(arguments)).count();
     let word = if arguments.mended { "mended, and none accused," } else { "caught" };
-    let engines = if waiting.is_empty() { String::new() } else { format!("; {} wait for an engine", waiting.len()) };
     let early = if interrupt::requested() { "; interrupted, the rest was not tried" } else { "" };
-    format!("{table}\n\n{wanted} of {} {word} with each of {} seeds{engines}{early}\n", scores.len(), arguments.seeds)
+    format!("{table}\n\n{wanted} of {} {word} with each of {} seeds{early}\n", scores.len(), arguments.seeds)
 }
 
-fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value {
+fn as_json(scores: &[Score], arguments: &Mutants) -> Value {
     let trial = |trial: &Trial| match trial {
         Trial::Survived => Value::Null,
         Trial::Caught(caught) => json!({
@@ -319,8 +309,6 @@ fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value
             "trials": score.trials.iter().map(trial).collect::<Vec<_>>(),
         })
     });
-    let waiting =
-        waiting.iter().map(|Waiting { id, needs }| json!({ "id": id, "verdict": "unknown", "needs": needs.name() }));
     json!({
         "verdict": verdict(scores, arguments).name(),
         "interrupted": interrupt::requested(),
@@ -328,6 +316,5 @@ fn as_json(scores: &[Score], waiting: &[&Waiting], arguments: &Mutants) -> Value
         "seed": arguments.seed,
         "seeds": arguments.seeds,
         "mutants": mutants.collect::<Vec<_>>(),
-        "waiting": waiting.collect::<Vec<_>>(),
     })
 }

@@ -41,7 +41,10 @@ pub enum Engine {
     /// [`exhaust`](super::exhaust::exhaust()).
     Exhaust,
     /// [`crash`](super::crash::crash()).
-    Crash,
+    Crash {
+        /// Were scenarios given, and none drawn?
+        is_given: bool,
+    },
     /// [`race`](super::race::race()), with so many lanes at most.
     Race {
         /// Lanes.

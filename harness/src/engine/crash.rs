@@ -30,6 +30,7 @@ use crate::fault::{Counted, Fault, FaultKind, IoStep, Moment};
 use crate::generate::{Generator, tour};
 use crate::interrupt;
 use crate::operation::{Method, Operation, PoolShape, Request, Text, Want};
+use crate::property::Property;
 use crate::report::Report;
 use crate::scenario::{Scenario, Step, text};
 use crate::sut::{Failure, Sut};
@@ -105,12 +106,18 @@ pub fn crash(
 ) -> Result<Report, Failure> {
     sut.arm(&[])?;
     sut.disarm();
+    let is_outside = sut.ends_late_calls();
     let can_refuse_memory = refusals(1).all(|fault| sut.arm(&[fault]).is_ok());
     sut.disarm();
     let reporter = progress.hang_reporter();
     let examiner = Examiner::sparing(sut).trusting_resets().watched(sut, on_hang(options, &reporter))?;
     let seed = given.is_empty().then_some(options.seed);
-    let campaign = Campaign::new(Report::new(&options.sut, seed).on(sut), examiner, progress);
+    let mut report = Report::new(&options.sut, seed).on(sut);
+    if !sut.resets_in_place() && !report.unchecked.iter().any(|(property, _)| *property == Property::Tidy) {
+        let why = "a fault strikes a process once, and only a system with a reset is looked at again and again";
+        report.unchecked.push((Property::Tidy, why));
+    }
+    let campaign = Campaign::new(report, examiner, progress);
     let contract = sut.contract().clone();
     let mut strikes = Strikes {
         sut,
@@ -132,7 +139,11 @@ pub fn crash(
     if visited.singles == 0 {
         report.missing.push("a step of I/O to strike at".to_owned());
     }
-    if !can_refuse_memory {
+    if visited.scenarios == 0 {
+        report.missing.push("a scenario that is struck at each step, to its end".to_owned());
+    }
+    // The memory of another process is its own affair.
+    if !can_refuse_memory && !is_outside {
         report.missing.push("memory that can be refused".to_owned());
     }
     report.settle();
@@ -228,9 +239,20 @@ impl Strikes<'_> {
             if scenario.steps.len() <= MOST_STEPS_FOR_MEMORY {
                 self.refuse_memory(scenario, index, (*allocations).min(most_allocations))?;
             }
+            if self.sut.restarts_slowly() {
+                self.end_after(scenario, index)?;
+            }
         }
         self.visited.scenarios += 1;
         Ok(())
+    }
+
+    /// Ends a process of its own right after it has answered a step: what it does then, no step of I/O tells.
+    fn end_after(&mut self, scenario: &Scenario, index: usize) -> Result<(), Failure> {
+        self.visited.singles += 1;
+        let steps = &scenario.steps[..=index];
+        let refill: Vec<Step> = refill(steps).collect();
+        self.run(Scenario { steps: [steps, &[Step::Crash], &refill].concat() }).map(|_passes| ())
     }
 
     /// Refuses each of so many allocations of a step.

@@ -14,7 +14,7 @@ impl Pass<'_> {
             return Ok(());
         }
         match self.sut.arm(&faults) {
-            Ok(()) => self.standing.is_armed = true,
+            Ok(()) => (self.standing.is_armed, self.standing.due) = (true, faults.len()),
             Err(Failure::Unable(why)) => self.skip(&why),
             Err(failure) => return Err(failure.into()),
         }
@@ -23,8 +23,19 @@ impl Pass<'_> {
 
     /// From here on nothing goes wrong any more, and nothing is counted any further.
     pub(super) fn disarm(&mut self) {
-        if std::mem::take(&mut self.standing.is_armed) {
-            self.standing.counted = self.sut.disarm();
+        if !std::mem::take(&mut self.standing.is_armed) {
+            return;
+        }
+        let mut struck = self.sut.struck();
+        self.standing.counted = self.sut.disarm();
+        if struck.is_empty() {
+            // What struck after the answer is known only now.
+            struck = self.sut.struck();
+        }
+        struck.dedup();
+        for _ in struck.len()..self.standing.due {
+            self.standing.run.unstruck += 1;
+            self.skip("a fault did not strike");
         }
     }
 

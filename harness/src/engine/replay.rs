@@ -106,7 +106,7 @@ fn not_there(path: &Path, error: &io::Error) -> String {
 }
 
 /// Runs each entry once. Goes on after a violation. The verdict is *unknown* when some entry had no
-/// call that this system could be sent.
+/// call that this system could be sent, or some fault did not strike.
 ///
 /// # Errors
 ///
@@ -129,6 +129,9 @@ pub fn replay(
             campaign.report.add(reported);
         } else if all_skipped {
             missing.push(format!("{}: no step that this system has", entry.path.display()));
+        } else if run.unstruck > 0 {
+            let why = "a fault that strikes; the system makes other steps of I/O than it did, or fewer";
+            missing.push(format!("{}: {why}", entry.path.display()));
         }
     }
     let mut report = campaign.end();

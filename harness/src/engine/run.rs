@@ -46,8 +46,10 @@ pub struct Run {
     pub operations: u64,
     /// Those of them that were not refused.
     pub accepted: u64,
-    /// Steps that were not run.
+    /// Steps that were not run, and faults that did not strike.
     pub skipped: u64,
+    /// Faults that could have struck, and did not.
+    pub unstruck: u64,
     /// Were several callers at work at the same time, and what they saw judged?
     pub is_race: bool,
     /// What the system had hold of when it was empty, before the first step.
@@ -305,13 +307,15 @@ pub(super) struct Standing {
     stopwatch: Stopwatch,
     /// Index of the step under way.
     pub(super) at: usize,
-    run: Run,
+    pub(super) run: Run,
     /// What refused calls in a row leave behind.
     pub(super) growth: Option<Growth>,
     /// What goes wrong within the next step.
     pub(super) faults: Vec<Fault>,
     /// Are faults about to strike?
     pub(super) is_armed: bool,
+    /// So many of them.
+    pub(super) due: usize,
     /// What was counted of the step under way, up to when nothing could go wrong any more.
     pub(super) counted: Counted,
 }
@@ -325,6 +329,7 @@ impl Standing {
             growth: None,
             faults: Vec::new(),
             is_armed: false,
+            due: 0,
             counted: Counted::default(),
         }
     }
@@ -368,6 +373,11 @@ impl Pass<'_> {
         self.step(step)?;
         self.disarm();
         self.keep_counted();
+        if self.sut.is_down() {
+            // It answered, and then the fault struck.
+            self.start_again(true)?;
+            self.runner.model.coverage.crashes += 1;
+        }
         Ok(())
     }
 

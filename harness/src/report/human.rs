@@ -64,7 +64,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     if report.skipped > 0 {
         writeln!(
             out,
-            "{} steps were skipped: not in the contract, faults that cannot be injected here, or nothing to refer to",
+            "{} steps were skipped: not in the contract, faults that did not strike or cannot here, or nothing to refer to",
             report.skipped
         )?;
     }

@@ -214,11 +214,10 @@ impl Reported {
             Engine::Race { lanes } => {
                 format!("poolproof race --sut {sut} --lanes {lanes} --seed {seed} --runs {runs}")
             }
-            // Given files are looked at in the same order, whatever the seed.
-            Engine::Crash => {
-                format!(
-                    "poolproof crash [FILES] --sut {sut} --seed {seed} --steps {max_steps}{tour} --executions {runs}"
-                )
+            // What is given is looked at in the same order, whatever the seed.
+            Engine::Crash { is_given: true } => format!("poolproof crash FILE… --sut {sut} --executions {runs}"),
+            Engine::Crash { is_given: false } => {
+                format!("poolproof crash --sut {sut} --seed {seed} --steps {max_steps}{tour} --executions {runs}")
             }
         };
         Reported { reproduce, ..self }

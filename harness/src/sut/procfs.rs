@@ -17,8 +17,16 @@ pub(super) fn resources(process: Pid) -> Resources {
     Resources::default()
         .with(Resource::Files, entries("fd"))
         .with(Resource::Threads, entries("task"))
+        .with(Resource::Children, children(&folder))
         .with(Resource::Locks, locks(process))
         .with(Resource::Memory, memory(&folder))
+}
+
+/// How many processes its threads have started that are still there, as not every kernel tells.
+fn children(folder: &str) -> Option<u64> {
+    let threads = fs::read_dir(format!("{folder}/task")).ok()?.flatten();
+    let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.map(|list| list.map(|list| list.split_whitespace().count() as u64)).sum()
 }
 
 /// How many files this process has open whose names begin like this one.
@@ -72,10 +80,13 @@ mod tests {
         let here = Pid::from_raw(std::process::id().cast_signed()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let before = resources(here);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
         let files: Vec<File> = (0..5).map(|name| File::create(folder.path().join(name.to_string())).unwrap()).collect();
         rustix::fs::flock(&files[0], rustix::fs::FlockOperation::LockExclusive).unwrap();
         let after = resources(here);
         // Other tests of this process come and go.
+        assert!(after.count(Resource::Children).is_none_or(|children| children >= 1));
+        child.wait().unwrap();
         assert!(after.count(Resource::Files).unwrap() >= 5);
         assert!(after.count(Resource::Locks).unwrap() >= 1);
         assert!(before.count(Resource::Threads).unwrap() >= 1);

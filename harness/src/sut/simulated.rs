@@ -141,6 +141,9 @@ impl Sut for Simulated {
     }
 
     fn arm(&mut self, faults: &[Fault]) -> Result<(), Failure> {
+        if faults.iter().any(|fault| fault.call.is_some()) {
+            return Err(Failure::Unable("there are no system calls on a simulated disk".to_owned()));
+        }
         self.disk.arm(faults);
         let is_of_memory = faults.iter().any(|fault| fault.kind.is_of_memory());
         if is_of_memory && !Disk::can_refuse_memory() {

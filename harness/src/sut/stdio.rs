@@ -16,7 +16,7 @@ use super::protocol::{self, Absent, Introduction, excerpt};
 use super::strace::Strace;
 use super::{BUSY_PAUSE, BUSY_TRIES, Failure, Resource, Resources, Sut, procfs};
 use crate::contract::{Contract, Limits};
-use crate::fault::{Counted, Fault};
+use crate::fault::{Counted, Fault, FaultKind};
 use crate::operation::{Kind, Method, Operation, Refusal, Response};
 use crate::property::{Property, Violation};
 
@@ -24,6 +24,8 @@ use crate::property::{Property, Violation};
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a system that has closed its stdout is given to exit, only to say how it ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a process that is struck dead may take to die.
+const DEATH: Duration = Duration::from_millis(200);
 /// A start is not hurried to less than this.
 const LEAST_START: Duration = Duration::from_millis(1500);
 /// The directory of the system's durable state, by this name in its environment.
@@ -260,7 +262,16 @@ impl Sut for Stdio {
     fn disarm(&mut self) -> Counted {
         let Some(mut strace) = self.strace.take() else { return Counted::default() };
         strace.let_go();
-        Counted { steps: strace.seen().steps, allocations: 0 }
+        let mut seen = strace.seen();
+        if let (Some(fault), Some(process)) = (seen.fatal, &mut self.channel.process)
+            && process.await_exit(process::deadline(DEATH)).is_ok()
+        {
+            seen.struck.push(fault);
+        }
+        // It may have answered before.
+        self.is_down |= seen.struck.iter().any(|fault| fault.kind == FaultKind::Kill);
+        self.struck = seen.struck;
+        Counted { steps: seen.steps, allocations: 0 }
     }
 
     fn struck(&self) -> Vec<Fault> {

@@ -66,6 +66,8 @@ pub(super) struct Seen {
     pub(super) struck: Vec<Fault>,
     /// Was it killed, or has it ended after something failed that is none of the system's own files? Then it owes no answer.
     pub(super) is_excused: bool,
+    /// A fault that kills, where its call began and nothing is told of an end: nobody may have been there to see it.
+    pub(super) fatal: Option<Fault>,
 }
 
 impl Strace {
@@ -73,6 +75,9 @@ impl Strace {
     pub(super) fn new(faults: &[Fault], state: &Path) -> Result<Strace, Failure> {
         if let Err(why) = CAN_TRACE.get_or_init(can_trace) {
             return Err(Failure::Unable(why.clone()));
+        }
+        if let Some(fault) = faults.iter().find(|fault| injection(fault).is_none()) {
+            return Err(Failure::Unable(format!("`{fault}` is no fault of a system call")));
         }
         let made = tempfile::Builder::new().prefix("poolproof-").tempdir();
         let folder = made.map_err(|error| Failure::Unable(format!("cannot make a temporary directory: {error}")))?;
@@ -205,6 +210,7 @@ fn read(trace: &str, faults: &[Fault], state: &str) -> Seen {
     }
     let is_killed = seen.struck.iter().any(|fault| fault.kind == FaultKind::Kill);
     seen.is_excused = is_killed || (has_failed_elsewhere && has_ended);
+    seen.fatal = fatal;
     seen
 }
 
