@@ -203,7 +203,12 @@ fn the_tool_draws_counterexamples() {
     let calls = count(found["scenario"].as_str().unwrap(), "\nallocate");
     assert!(calls > 0 && bars(&page) <= calls + 1, "{found:#} {page}");
     assert!(count(&page, "class=\"call core\"") >= 2, "{page}");
-    assert_eq!(home.counterexamples().len(), 2);
+    assert_eq!(home.counterexamples().len(), 3);
+    // The history says the same to whoever judges it again.
+    let judged = home.poolproof(&["history", found["history"].as_str().unwrap(), "--format", "json"]);
+    let again = judged.json().unwrap();
+    assert_eq!((judged.code, &again["verdict"]), (Some(1), &"violated".into()), "{again}");
+    assert!(found["message"].as_str().unwrap().starts_with(again["message"].as_str().unwrap()), "{found} {again}");
     // For people, and where somebody else has saved it.
     let ended = home.poolproof(&["shrink", file, "--sut", "mutant:read-pick-insert", "--output", "small"]);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);

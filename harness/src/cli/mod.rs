@@ -24,7 +24,7 @@ use clap::Parser;
 
 use arguments::{Arguments, Command, Common, Format};
 use poolproof::engine::{HangReporter, counterexample};
-use poolproof::history::Judgement;
+use poolproof::history::{Broken, Judgement, lines};
 use poolproof::interrupt;
 use poolproof::property::Verdict;
 use poolproof::report::{Report, human, json, junit, picture};
@@ -113,27 +113,38 @@ fn complain(error: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "poolproof: {error:#}");
 }
 
-/// Draws what callers at the same time saw, beside the counterexamples that have been saved.
+/// Writes what callers at the same time saw, and draws it, beside the counterexamples that have been saved.
 fn draw(report: &mut Report) {
     for violation in &mut report.violations {
         let (Some(file), Some(broken)) = (&violation.file, &violation.broken) else { continue };
-        let path = picture_beside(file);
-        let page = picture::render(&broken.history, &Judgement::Violated(broken.conflict.clone()), "event");
-        match write_whole(&path, &page).with_context(|| format!("cannot write {}", path.display())) {
-            Ok(()) => violation.picture = Some(path),
-            // What was found is the news, not the file.
-            Err(error) => complain(&error),
-        }
+        let Broken { history, conflict, contract } = &**broken;
+        let mut text = Vec::new();
+        let written = lines::write(history, contract, &mut text).context("cannot write the history");
+        let page = picture::render(history, &Judgement::Violated(conflict.clone()), "event");
+        violation.history = written.and_then(|()| put(beside(file, "jsonl"), &text)).unwrap_or_else(told);
+        violation.picture = put(beside(file, "html"), page.as_bytes()).unwrap_or_else(told);
     }
 }
 
-/// Where the picture of a scenario's file goes: `x.html` beside `x.scenario`.
-fn picture_beside(scenario: &Path) -> PathBuf {
+/// What was found is the news, not a file that cannot be written.
+fn told(error: anyhow::Error) -> Option<PathBuf> {
+    complain(&error);
+    None
+}
+
+fn put(path: PathBuf, content: &[u8]) -> Result<Option<PathBuf>> {
+    write_whole(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(path))
+}
+
+/// Where something goes that belongs to a scenario's file: `x.html` beside `x.scenario`.
+fn beside(scenario: &Path, extension: &str) -> PathBuf {
     if scenario.extension().is_some_and(|extension| extension == counterexample::EXTENSION) {
-        return scenario.with_extension("html");
+        return scenario.with_extension(extension);
     }
     let mut path = scenario.as_os_str().to_owned();
-    path.push(".html");
+    path.push(".");
+    path.push(extension);
     PathBuf::from(path)
 }
 
@@ -200,7 +211,7 @@ fn target(path: &Path) -> PathBuf {
 
 /// Replaces a file as a whole, the one behind a link included. What is no file, such as a device or a
 /// pipe, is written to.
-fn write_whole(path: &Path, content: &str) -> io::Result<()> {
+fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     let path = target(path);
     if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
         return fs::write(&path, content);

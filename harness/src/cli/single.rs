@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::{Common, Explain, Format, Shrink};
-use super::{demand_writable, draw, hang_reporter, picture_beside, print, publish, start, target, write_whole};
+use super::{beside, demand_writable, draw, hang_reporter, print, publish, start, target, write_whole};
 use poolproof::engine::counterexample::commented;
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::minimise::{Minimal, Minimiser, Patience};
@@ -25,7 +25,7 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     let entry = read_one(&arguments.file).map_err(|failure| anyhow!("{failure}"))?;
     if let Some(output) = &arguments.output {
         demand_writable(output, "--output")?;
-        for written in [output.clone(), picture_beside(output)] {
+        for written in [output.clone(), beside(output, "html"), beside(output, "jsonl")] {
             if common.junit.as_ref().is_some_and(|junit| target(junit) == target(&written)) {
                 bail!("--output and --junit name the same file, {}; name two", written.display());
             }

@@ -255,13 +255,13 @@ impl Runner {
 /// The history, if no order explains it.
 fn judged(history: History, model: &Model) -> Option<Broken> {
     match history::judge(&history, model.contract(), BOUNDS) {
-        Judgement::Violated(conflict) => Some(Broken { history, conflict }),
+        Judgement::Violated(conflict) => Some(Broken { history, conflict, contract: model.contract().clone() }),
         Judgement::Linearizable { .. } | Judgement::Unknown { .. } => None,
     }
 }
 
 /// The reason, and the calls that cannot be ordered.
-fn told(Broken { history, conflict }: &Broken) -> String {
+fn told(Broken { history, conflict, .. }: &Broken) -> String {
     let call = |call: &Call| {
         let Recorded { process, operation, invoked, returned, outcome } = &call.recorded;
         let outcome = ended(outcome);

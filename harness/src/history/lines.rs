@@ -37,9 +37,9 @@ use std::collections::HashMap;
 use std::io::{self, BufRead};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{History, Outcome, Recorded};
+use super::{Event, History, Outcome, Recorded};
 use crate::contract::{Contract, Methods};
 use crate::operation::{Kind, Operation, Refusal, Text};
 use crate::sut::{call, protocol};
@@ -95,6 +95,43 @@ pub fn read(mut from: impl BufRead) -> Result<Found, Malformed> {
     }
     let (contract, tells_time) = (reader.contract.unwrap_or_else(every_method), reader.tells_time == Some(true));
     Ok(Found { history: History::new(reader.calls), contract, tells_time })
+}
+
+/// Writes a history, so that [`read`] reads it again: the contract, then each event. Without times, which the order of the lines
+/// stands for.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write(history: &History, contract: &Contract, mut to: impl io::Write) -> io::Result<()> {
+    writeln!(to, "{}", json!({ "contract": contract }))?;
+    let mut events: Vec<(Event, Value)> = Vec::with_capacity(2 * history.calls().len());
+    for call in history.calls() {
+        let process = &*call.recorded.process;
+        let request = protocol::encode(0, &call.recorded.operation, protocol::Absent::LeftOut);
+        let request: Value = serde_json::from_slice(&request)?;
+        let (method, params) = (&request["method"], &request["params"]);
+        let invoked = json!({ "process": process, "type": "invoke", "method": method, "params": params });
+        events.push((call.invoked, invoked));
+        // Nobody knows when what is unknown ends, but its caller may have gone on.
+        let ended = if call.recorded.outcome == Outcome::Unknown { call.invoked } else { call.returned };
+        events.push((ended, end(process, &call.recorded.outcome)));
+    }
+    // An end that is at the same event as its invocation stays behind it.
+    events.sort_by_key(|(event, _)| *event);
+    events.iter().try_for_each(|(_, event)| writeln!(to, "{event}"))
+}
+
+fn end(process: &str, outcome: &Outcome) -> Value {
+    match outcome {
+        Outcome::Answered(Ok(answer)) => {
+            json!({ "process": process, "type": "return", "result": call::encode_answer(answer) })
+        }
+        Outcome::Answered(Err(refusal)) => {
+            json!({ "process": process, "type": "fail", "error": { "kind": refusal.kind.name() } })
+        }
+        Outcome::Unknown => json!({ "process": process, "type": "unknown" }),
+    }
 }
 
 fn every_method() -> Contract {
@@ -290,6 +327,39 @@ mod tests {
         let found = read(text.as_bytes()).unwrap();
         let events: Vec<(u64, u64)> = found.history.calls().iter().map(|call| (call.invoked, call.returned)).collect();
         assert_eq!(events, [(1, 3), (2, 4)]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let invoke = |process: u8, method: &str, params: &str| {
+            format!("{{\"process\":{process},\"type\":\"invoke\",\"method\":\"{method}\",\"params\":{params}}}\n")
+        };
+        let text = [
+            "{\"contract\":{\"repeat\":\"same\"}}\n",
+            &invoke(1, "pool.create", r#"{"pool":"p","prefix":"10.0.0.0/30"}"#),
+            &invoke(2, "list", "{}"),
+            "{\"process\":1,\"type\":\"return\",\"result\":{}}\n",
+            "{\"process\":2,\"type\":\"return\",\"result\":{\"allocations\":[]}}\n",
+            &invoke(1, "allocate", r#"{"owner":"a\u0000","requests":[{"pool":"p","address":"x"}],"ttl_ms":5}"#),
+            "{\"process\":1,\"type\":\"unknown\"}\n",
+            &invoke(1, "release", r#"{"pool":"p","address":"10.0.0.1","owner":"a"}"#),
+            &invoke(2, "usage", r#"{"pool":"p"}"#),
+            "{\"process\":2,\"type\":\"return\",\"result\":{\"allocatable\":\"2\",\"allocated\":\"0\"}}\n",
+            "{\"process\":1,\"type\":\"fail\",\"error\":{\"kind\":\"not_found\"}}\n",
+        ]
+        .concat();
+        let found = read(text.as_bytes()).unwrap();
+        let mut written = Vec::new();
+        write(&found.history, &found.contract, &mut written).unwrap();
+        let again = read(written.as_slice()).unwrap();
+        let told = |found: &Found| -> Vec<_> {
+            let calls = found.history.calls().iter();
+            calls.map(|call| (call.recorded.operation.clone(), call.recorded.outcome.clone())).collect()
+        };
+        assert_eq!((told(&again), &again.contract), (told(&found), &found.contract));
+        let mut twice = Vec::new();
+        write(&again.history, &again.contract, &mut twice).unwrap();
+        assert_eq!(String::from_utf8(twice), String::from_utf8(written));
     }
 
     #[test]

@@ -18,8 +18,10 @@
 //! | `local` | sorts calls by what they touch, and puts the stories together again |
 //! | `chain`, `stories` | the story of one address, and all of them where it has several |
 //! | `search` | the search through orders, for what is left |
+//! | `effects` | what calls of unknown outcome may have done |
 
 mod chain;
+mod effects;
 pub mod lines;
 mod local;
 mod search;
@@ -189,6 +191,8 @@ pub struct Broken {
     pub history: History,
     /// Why.
     pub conflict: Conflict,
+    /// What the system promises.
+    pub contract: Contract,
 }
 
 /// Judges a history of a system with this contract that was empty at first. Takes n log n where the history falls apart into

@@ -5,12 +5,16 @@
 //! the system may be: the state, and which calls under way have already taken effect. Only when a call returns that has not
 //! taken effect in some configuration, calls under way take effect there, one after the other in all orders, up to that one.
 //! Equal configurations are kept once. Where none is left, there is no order.
+//!
+//! A call of unknown outcome is under way for ever, and takes effect in any way that it could (`effects`), or never.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Bounds, Call, Conflict, Event, Judgement, MOST_SHOWN, NEVER, Outcome};
+use super::effects::Mentioned;
+use super::{Bounds, Call, Conflict, Event, Judgement, MOST_SHOWN, NEVER, Outcome, Recorded};
 use crate::model::Model;
 use crate::operation::{Operation, Response};
 
@@ -44,14 +48,20 @@ type Configurations = HashMap<Key, Configuration>;
 /// Judges all calls from one on, in the state that the model is in. Those before took effect in this order.
 pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize>, bounds: Bounds) -> Judgement {
     let unknown = |why: &str| Judgement::Unknown { why: why.to_owned() };
-    if calls[from..].iter().any(|call| call.recorded.outcome == Outcome::Unknown && !call.says_nothing()) {
-        return unknown("calls of unknown outcome leave more than one explanation open, which is not searched yet");
+    let is_open = |call: &Call| call.recorded.outcome == Outcome::Unknown && !call.says_nothing();
+    let mentioned = match calls[from..].iter().any(is_open) {
+        true => Mentioned::by(calls),
+        false => None,
+    };
+    if mentioned.is_none() && calls[from..].iter().any(is_open) {
+        return unknown("calls of unknown outcome are not judged yet beside blocks and pools that change");
     }
     // A state takes memory for all that is held.
     let heaviest = MOST_HELD / (FEWEST_HELD + model.held().count());
     let bounds = Bounds { states: bounds.states.min(heaviest), ..bounds };
     let mut search = Search {
         calls,
+        mentioned,
         bounds,
         started: Instant::now(),
         visited: 0,
@@ -93,6 +103,8 @@ enum Stop {
 
 struct Search<'a> {
     calls: &'a [Call],
+    /// Where calls of unknown outcome are among them.
+    mentioned: Option<Mentioned>,
     bounds: Bounds,
     started: Instant,
     visited: usize,
@@ -143,11 +155,16 @@ impl Search<'_> {
             let bit = 1_u128 << place;
             let Some(call) = call.filter(|_| configuration.done & bit == 0) else { continue };
             let recorded = &self.calls[call].recorded;
-            let Outcome::Answered(response) = &recorded.outcome else { continue };
-            if let Some(model) = moved_on(&configuration.model, &recorded.operation, response) {
-                let order = Some(Arc::new(Link { call, before: configuration.order.clone() }));
+            let before = configuration.model.fingerprint();
+            for response in self.answers(&configuration.model, recorded)?.iter() {
+                let Some(model) = moved_on(&configuration.model, &recorded.operation, response) else { continue };
+                // Of what nobody knows, only what changes something matters.
+                let is_known = matches!(recorded.outcome, Outcome::Answered(_));
                 let key = (configuration.done | bit, model.fingerprint());
-                after.push((Configuration { model, done: key.0, order }, key));
+                if is_known || key.1 != before {
+                    let order = Some(Arc::new(Link { call, before: configuration.order.clone() }));
+                    after.push((Configuration { model, done: key.0, order }, key));
+                }
             }
         }
         self.visited += after.len();
@@ -158,6 +175,18 @@ impl Search<'_> {
             return Err(Stop::Bound("the search takes too long"));
         }
         Ok(after)
+    }
+
+    /// The answer of a call, or those that it could have had.
+    fn answers<'r>(&self, model: &Model, recorded: &'r Recorded) -> Result<Cow<'r, [Response]>, Stop> {
+        match (&recorded.outcome, &self.mentioned) {
+            (Outcome::Answered(response), _) => Ok(Cow::Borrowed(std::slice::from_ref(response))),
+            (Outcome::Unknown, Some(mentioned)) => {
+                let answers = mentioned.answers(model, &recorded.operation);
+                answers.map(Cow::Owned).ok_or(Stop::Bound("a call of unknown outcome may have done too many things"))
+            }
+            (Outcome::Unknown, None) => Ok(Cow::Borrowed(&[])),
+        }
     }
 
     /// The call that cannot be explained, with those that it overlaps and some that came just before.

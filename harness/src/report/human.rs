@@ -101,6 +101,9 @@ fn write_violation(out: &mut String, violation: &Reported) -> fmt::Result {
         None if steps == 0 => writeln!(out, "  found while the system started")?,
         None => writeln!(out, "  found in scenario {}{shrunk}; {steps} steps:", violation.executions)?,
     }
+    if let Some(history) = &violation.history {
+        writeln!(out, "  what the callers saw is {}, for `poolproof history`", history.display())?;
+    }
     if let Some(picture) = &violation.picture {
         writeln!(out, "  a picture of what the callers saw is {}", picture.display())?;
     }

@@ -55,6 +55,7 @@ fn violation(violation: &Reported) -> Value {
         "shrink_executions": violation.shrink_executions,
         "cut_short": violation.cut_short,
         "file": violation.file.as_ref().map(|file| file.to_string_lossy()),
+        "history": violation.history.as_ref().map(|history| history.to_string_lossy()),
         "picture": violation.picture.as_ref().map(|picture| picture.to_string_lossy()),
         "unsaved": violation.unsaved,
         "reproduce": violation.reproduce,

@@ -80,6 +80,8 @@ pub struct Reported {
     pub file: Option<PathBuf>,
     /// What callers at the same time saw, if that is what breaks it.
     pub broken: Option<Box<Broken>>,
+    /// Where that is, as JSON lines, if it was written.
+    pub history: Option<PathBuf>,
     /// Where the picture of that is, if it was drawn.
     pub picture: Option<PathBuf>,
     /// Why it could not be saved, if it could not.
@@ -189,6 +191,7 @@ impl Reported {
             cut_short: minimal.cut_short,
             file: file.map(Path::to_owned),
             broken: minimal.broken,
+            history: None,
             picture: None,
             unsaved: None,
             reproduce: format!("poolproof {command} --sut {}", shell_word(sut)),

@@ -1,0 +1,128 @@
+//! What a call may have done that nobody knows the outcome of: nothing, or what one of a few answers would tell.
+//!
+//! A grant of any address could be one of very many. But of the addresses that no call of the history names and no answer
+//! tells, one is as good as another: exchanging two of them in all states changes no answer. So those that are mentioned are
+//! looked at one by one, and of all others the lowest that is free. Blocks have neighbours, and pools that change have
+//! borders, so there others are not alike, and nothing is said.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::address::{Family, Grant};
+use crate::contract::Clock;
+use crate::model::Model;
+use crate::operation::{Answer, Operation, Request, Response, Text, Want, Written};
+
+use super::{Call, Outcome};
+
+/// So many answers of one call are looked at.
+const MOST_ANSWERS: usize = 256;
+
+/// The addresses that a history mentions.
+pub(super) struct Mentioned(BTreeSet<IpAddr>);
+
+impl Mentioned {
+    /// In these calls; nothing where other addresses are not all alike.
+    pub(super) fn by(calls: &[Call]) -> Option<Mentioned> {
+        let mut mentioned = Mentioned(BTreeSet::new());
+        calls.iter().all(|call| mentioned.takes(call)).then_some(mentioned)
+    }
+
+    fn takes(&mut self, call: &Call) -> bool {
+        let is_taken = match &call.recorded.operation {
+            Operation::UpdatePool { .. } => false,
+            Operation::Allocate { requests, .. } => requests.iter().all(|request| match &request.want {
+                Want::Any => true,
+                Want::Named(written) => self.names(written),
+                Want::Block(_) => false,
+            }),
+            Operation::Release { address, .. } | Operation::Renew { address, .. } => self.names(address),
+            _ => true,
+        };
+        let Outcome::Answered(Ok(answer)) = &call.recorded.outcome else { return is_taken };
+        let tells = match answer {
+            Answer::Granted { grants, .. } => grants.iter().all(|grant| self.has(*grant)),
+            Answer::Released(released) => released.iter().all(|(_, grant)| self.has(*grant)),
+            Answer::Listed(listed) => listed.iter().all(|one| self.has(one.address)),
+            _ => true,
+        };
+        is_taken && tells
+    }
+
+    /// What names no address names none that could be granted.
+    fn names(&mut self, written: &Written) -> bool {
+        written.meaning().is_none_or(|grant| self.has(grant))
+    }
+
+    fn has(&mut self, grant: Grant) -> bool {
+        let Grant::Address(address) = grant else { return false };
+        self.0.insert(address);
+        true
+    }
+
+    /// The answers with which this call would change something in the state of the model; nothing where they are too many.
+    /// Those that the model does not allow may be among them.
+    pub(super) fn answers(&self, model: &Model, operation: &Operation) -> Option<Vec<Response>> {
+        let answer = match operation {
+            Operation::Allocate { owner: _, requests, ttl_ms } => return self.grants(model, requests, *ttl_ms),
+            Operation::ReleaseOwner { owner } => {
+                let held = model.held().filter(|(.., holder)| holder == owner);
+                Answer::Released(held.map(|(pool, grant, _)| (pool, grant)).collect())
+            }
+            Operation::Renew { ttl_ms, .. } => Answer::Renewed { expires_ms: model.now_ms().saturating_add(*ttl_ms) },
+            Operation::Advance { ms } => Answer::Now { now_ms: model.now_ms().saturating_add(*ms) },
+            _ => Answer::Done,
+        };
+        Some(vec![Ok(answer)])
+    }
+
+    /// Every way to grant these requests.
+    fn grants(&self, model: &Model, requests: &[Request], ttl_ms: Option<u64>) -> Option<Vec<Response>> {
+        let has_clock = model.contract().clock != Clock::None;
+        let expires_ms = ttl_ms.filter(|_| has_clock).map(|ttl_ms| model.now_ms().saturating_add(ttl_ms));
+        let mut ways: Vec<Vec<Grant>> = vec![Vec::new()];
+        for request in requests {
+            let mut longer = Vec::new();
+            for way in &ways {
+                let candidates = self.candidates(model, request, way);
+                longer.extend(candidates.into_iter().map(|grant| way.iter().copied().chain([grant]).collect()));
+            }
+            if longer.len() > MOST_ANSWERS {
+                return None;
+            }
+            ways = longer;
+        }
+        let granted = |way: Vec<Grant>| Ok(Answer::Granted { grants: way.into_iter().collect(), expires_ms });
+        Some(ways.into_iter().map(granted).collect())
+    }
+
+    /// What this request could be granted, beside what others of the same call are.
+    fn candidates(&self, model: &Model, request: &Request, beside: &[Grant]) -> Vec<Grant> {
+        match &request.want {
+            Want::Any => {}
+            Want::Named(written) => return written.meaning().into_iter().collect(),
+            Want::Block(_) => return Vec::new(),
+        }
+        let is_beside = |address: &IpAddr| beside.contains(&Grant::Address(*address));
+        let mentioned = self.0.iter().copied().filter(|address| is_free(model, &request.pool, *address));
+        let other = self.other(model, &request.pool, beside);
+        mentioned.chain(other).filter(|address| !is_beside(address)).map(Grant::Address).collect()
+    }
+
+    /// The lowest free address of a pool that nobody mentions.
+    fn other(&self, model: &Model, pool: &Text, beside: &[Grant]) -> Option<IpAddr> {
+        let layout = &model.pool(pool)?.layout;
+        let addresses = layout.allocatable.iter().flat_map(|span| span.first..=span.last);
+        let mut addresses = addresses.map(|number| layout.family.address(number));
+        addresses.find(|address| {
+            let is_taken = self.0.contains(address) || beside.contains(&Grant::Address(*address));
+            !is_taken && is_free(model, pool, *address)
+        })
+    }
+}
+
+fn is_free(model: &Model, pool: &Text, address: IpAddr) -> bool {
+    let Some(pool) = model.pool(pool) else { return false };
+    let span = Grant::Address(address).span();
+    pool.layout.family == Family::of(address) && pool.layout.allows(span) && pool.holder_of(span).is_none()
+}
