@@ -17,7 +17,7 @@ use poolproof::generate::Lanes;
 use poolproof::model::coverage::{Coverage, Outcome};
 use poolproof::operation::{Kind, Method};
 use poolproof::scenario::Scenario;
-use poolproof::strategy::{config, races, scenarios};
+use poolproof::strategy::{Scenarios, config, races, scenarios};
 use poolproof::sut::Sut;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
@@ -197,18 +197,27 @@ impl Suite {
             let (runner, sut, watch) = &mut *bench.borrow_mut();
             runner.run(*sut, scenario, *watch).expect("the system runs").finding
         };
-        let ended = TestRunner::new(config).run(&scenarios(&self.contract), |scenario| match find(&scenario) {
-            Some(finding) => Err(TestCaseError::fail(finding.violation.to_string())),
-            None => Ok(()),
-        });
-        match ended {
-            Ok(()) => Ok(()),
-            Err(TestError::Fail(reason, scenario)) => {
-                let finding = find(&scenario).unwrap_or_else(|| panic!("found once only: {reason}\n{scenario}"));
-                Err(Counterexample { scenario, finding })
-            }
-            Err(TestError::Abort(reason)) => panic!("{reason}"),
+        test(&scenarios(&self.contract), config, find)
+    }
+}
+
+/// Draws scenarios until one breaks something, and shrinks that.
+fn test(
+    strategy: &Scenarios,
+    config: Config,
+    find: impl Fn(&Scenario) -> Option<Finding>,
+) -> Result<(), Counterexample> {
+    let ended = TestRunner::new(config).run(strategy, |scenario| match find(&scenario) {
+        Some(finding) => Err(TestCaseError::fail(finding.violation.to_string())),
+        None => Ok(()),
+    });
+    match ended {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, scenario)) => {
+            let finding = find(&scenario).unwrap_or_else(|| panic!("found once only: {reason}\n{scenario}"));
+            Err(Counterexample { scenario, finding })
         }
+        Err(TestError::Abort(reason)) => panic!("{reason}"),
     }
 }
 
@@ -230,18 +239,8 @@ pub fn race(sut: &mut dyn Sut, config: Config) -> Result<u32, Counterexample> {
         *raced += u32::from(run.is_race);
         run.finding
     };
-    let ended = TestRunner::new(config).run(&strategy, |scenario| match find(&scenario) {
-        Some(finding) => Err(TestCaseError::fail(finding.violation.to_string())),
-        None => Ok(()),
-    });
-    match ended {
-        Ok(()) => Ok(bench.into_inner().2),
-        Err(TestError::Fail(reason, scenario)) => {
-            let finding = find(&scenario).unwrap_or_else(|| panic!("found once only: {reason}\n{scenario}"));
-            Err(Counterexample { scenario, finding })
-        }
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
-    }
+    test(&strategy, config, find)?;
+    Ok(bench.into_inner().2)
 }
 
 /// So many cases, or a multiple where the environment asks for it. Nothing is written to disk: a
