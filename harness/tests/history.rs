@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use poolproof::address::Grant;
 use poolproof::contract::{Contract, Methods};
+use poolproof::history::lines::read;
 use poolproof::history::{Bounds, History, Judgement, Outcome, Recorded, judge};
 use poolproof::operation::{Answer, Kind, Operation, PoolShape, Refusal, Request, Requests, Response, Want, Written};
 use poolproof::scenario::text;
@@ -431,4 +432,129 @@ fn families_are_told_apart() {
     *address = Written::Plain(Grant::parse("::a00:0").unwrap());
     let judgement = judge(&History::new(calls), &contract(), Bounds::default());
     assert!(matches!(judgement, Judgement::Linearizable { .. }), "{judgement:?}");
+}
+
+/// Lines of a history, briefly: `1>` begins a call of caller 1, `1<` ends it; a call that is `1=` does both.
+fn lines(text: &str) -> String {
+    let call = |what: &str| match what.split_once(' ') {
+        Some(("allocate", owner)) => {
+            format!(r#""method":"allocate","params":{{"owner":"{owner}","requests":[{{"pool":"p"}}]}}"#)
+        }
+        Some(("release", owner)) => {
+            format!(r#""method":"release","params":{{"pool":"p","address":"10.0.0.0","owner":"{owner}"}}"#)
+        }
+        Some(("pool", prefix)) => format!(r#""method":"pool.create","params":{{"pool":"p","prefix":"{prefix}"}}"#),
+        _ if what == "usage" => r#""method":"usage","params":{"pool":"p"}"#.to_owned(),
+        _ => format!(r#""method":"{what}""#),
+    };
+    let end = |what: &str| match what.split_once(' ') {
+        Some(("granted", address)) => format!(r#""type":"return","result":{{"granted":["{address}"]}}"#),
+        Some(("used", number)) => {
+            format!(r#""type":"return","result":{{"allocatable":"2","allocated":"{number}"}}"#)
+        }
+        Some(("fail", kind)) => format!(r#""type":"fail","error":{{"kind":"{kind}"}}"#),
+        _ if what == "unknown" => r#""type":"unknown""#.to_owned(),
+        _ => r#""type":"return","result":{}"#.to_owned(),
+    };
+    let event = |line: &str| {
+        let (process, what) = line.split_at(1);
+        let begun = |what: &str| format!("{{\"process\":{process},\"type\":\"invoke\",{}}}\n", call(what.trim()));
+        let ended = |what: &str| format!("{{\"process\":{process},{}}}\n", end(what.trim()));
+        match (what.split_at(1), what.split_once(':')) {
+            ((">", what), _) => begun(what),
+            (("<", what), _) => ended(what),
+            (("=", _), Some((what, answer))) => format!("{}{}", begun(&what[1..]), ended(answer)),
+            _ => panic!("{line}"),
+        }
+    };
+    text.split(';').map(str::trim).map(event).collect()
+}
+
+/// A transaction takes effect at one instant, with all of its calls, or not at all.
+#[test]
+fn transactions_of_several_callers_are_judged_as_a_whole() {
+    const POOL: &str = "0=pool 10.0.0.0/31: done; ";
+    for (name, history, expected) in [
+        ("one after the other", "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=usage: used 1", 0),
+        (
+            "what is not committed is seen",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=commit: done",
+            0,
+        ),
+        (
+            "half of one is seen",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=allocate a: granted 10.0.0.1; 1=commit: done",
+            1,
+        ),
+        (
+            "what is rolled back is seen",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=rollback: done",
+            1,
+        ),
+        (
+            "what is rolled back is free",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=rollback: done; 2=allocate b: granted 10.0.0.0",
+            0,
+        ),
+        (
+            "two take the same",
+            "1=begin: done; 2=begin: done; 1=allocate a: granted 10.0.0.0; 2=allocate b: granted 10.0.0.0; 1=commit: done; 2=commit: done",
+            1,
+        ),
+        (
+            "each reads what the other has not written",
+            "1=begin: done; 2=begin: done; 1=usage: used 0; 2=usage: used 0; 1=allocate a: granted 10.0.0.0; 2=allocate b: granted 10.0.0.1; 1=commit: done; 2=commit: done",
+            1,
+        ),
+        (
+            "one waits for the other",
+            "1=begin: done; 2>begin; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2<done; 2=usage: used 1; 2=commit: done",
+            0,
+        ),
+        (
+            "the later one does not see the earlier",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=begin: done; 2=usage: used 0; 2=commit: done",
+            1,
+        ),
+        (
+            "nobody knows, and it is there",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 1",
+            0,
+        ),
+        (
+            "nobody knows, and it is not there",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 0",
+            0,
+        ),
+        (
+            "nobody knows, and it comes and goes",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 1; 2=usage: used 0",
+            1,
+        ),
+        (
+            "its caller dies within it",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=allocate a: unknown; 2=usage: used 0",
+            0,
+        ),
+        (
+            "nobody knows, and there is more than it did",
+            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1>commit; 2=usage: used 2",
+            1,
+        ),
+        (
+            "a second one is refused",
+            "1=begin: done; 1=begin: fail invalid; 2=usage: used 0; 1=commit: done; 1=commit: fail invalid",
+            0,
+        ),
+    ] {
+        let found =
+            read(lines(&format!("{POOL}{history}")).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let judged = judge(&found.history, &found.contract, Bounds::default());
+        let verdict = match judged {
+            Judgement::Linearizable { .. } => 0,
+            Judgement::Violated(_) => 1,
+            Judgement::Unknown { .. } => 3,
+        };
+        assert_eq!(verdict, expected, "{name}: {judged:?}");
+    }
 }

@@ -18,6 +18,7 @@
 //! | `local` | sorts calls by what they touch, and puts the stories together again |
 //! | `chain`, `stories` | the story of one address, and all of them where it has several |
 //! | `search` | the search through orders, for what is left |
+//! | `units` | calls that take effect together: transactions |
 //! | `effects` | what calls of unknown outcome may have done |
 
 mod chain;
@@ -26,6 +27,7 @@ pub mod lines;
 mod local;
 mod search;
 mod stories;
+mod units;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -222,11 +224,6 @@ pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgemen
 }
 
 fn judge_ordered(calls: &[Call], contract: &Contract, bounds: Bounds) -> Judgement {
-    let is_transaction =
-        |call: &Call| matches!(call.recorded.operation, Operation::Begin | Operation::Commit | Operation::Rollback);
-    if calls.iter().any(is_transaction) && calls.iter().any(|call| call.recorded.process != calls[0].recorded.process) {
-        return Judgement::Unknown { why: "transactions of several callers are not judged yet".to_owned() };
-    }
     if let Some(conflict) = calls.iter().enumerate().find_map(|(index, call)| never(index, call)) {
         return Judgement::Violated(conflict);
     }
@@ -234,6 +231,9 @@ fn judge_ordered(calls: &[Call], contract: &Contract, bounds: Bounds) -> Judgeme
         return Judgement::Unknown { why: "leases on real time are not judged yet".to_owned() };
     }
     let mut model = Model::new(contract.clone());
+    if has_transactions_of_several(calls) {
+        return search::judge(model, calls, 0, Vec::new(), bounds);
+    }
     let mut order = Vec::with_capacity(calls.len());
     let first_overlap = match in_sequence(&mut model, calls, &mut order) {
         Ok(next) => next,
@@ -250,6 +250,12 @@ fn judge_ordered(calls: &[Call], contract: &Contract, bounds: Bounds) -> Judgeme
         local::Judgement::Violated(conflict) => Judgement::Violated(conflict),
         local::Judgement::Coupled => search::judge(model, calls, first_overlap, order, bounds),
     }
+}
+
+/// Are there transactions, and others who come in between?
+fn has_transactions_of_several(calls: &[Call]) -> bool {
+    let is_one = |call: &Call| matches!(call.recorded.operation, Operation::Begin);
+    calls.iter().any(is_one) && calls.iter().any(|call| call.recorded.process != calls[0].recorded.process)
 }
 
 /// Judges calls for as long as each returns before the next is invoked; gives the first that does not.

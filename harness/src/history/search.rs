@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::effects::Mentioned;
+use super::units::{Unit, units};
 use super::{Bounds, Call, Conflict, Event, Judgement, MOST_SHOWN, NEVER, Outcome, Recorded};
 use crate::model::Model;
 use crate::operation::{Operation, Response};
@@ -25,21 +26,21 @@ const MOST_UNDER_WAY: usize = 128;
 const MOST_HELD: usize = 8_000_000;
 const FEWEST_HELD: usize = 60;
 
-/// A state in which the system may be.
+/// A state in which the system may be. What takes effect at once is one call or a whole transaction: a unit.
 struct Configuration {
     model: Model,
-    /// Which calls under way have taken effect, by their places among them.
+    /// Which units under way have taken effect, by their places among them.
     done: u128,
     /// The order so far, from the last call to the first.
     order: Option<Arc<Link>>,
 }
 
 struct Link {
-    call: usize,
+    unit: usize,
     before: Option<Arc<Link>>,
 }
 
-/// What tells configurations apart: the calls under way that have taken effect, and the fingerprint of the model.
+/// What tells configurations apart: the units under way that have taken effect, and the fingerprint of the model.
 type Key = (u128, u64);
 
 /// Configurations that differ.
@@ -48,6 +49,10 @@ type Configurations = HashMap<Key, Configuration>;
 /// Judges all calls from one on, in the state that the model is in. Those before took effect in this order.
 pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize>, bounds: Bounds) -> Judgement {
     let unknown = |why: &str| Judgement::Unknown { why: why.to_owned() };
+    let units = match units(calls, from) {
+        Ok(units) => units,
+        Err(why) => return unknown(why),
+    };
     let is_open = |call: &Call| call.recorded.outcome == Outcome::Unknown && !call.says_nothing();
     let mentioned = match calls[from..].iter().any(is_open) {
         true => Mentioned::by(calls),
@@ -61,6 +66,7 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
     let bounds = Bounds { states: bounds.states.min(heaviest), ..bounds };
     let mut search = Search {
         calls,
+        units: &units,
         mentioned,
         bounds,
         started: Instant::now(),
@@ -68,26 +74,25 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
         under_way: Vec::new(),
         configurations: HashMap::from([((0, 0), Configuration { model, done: 0, order: None })]),
     };
-    for (_, call, is_return) in events(calls, from) {
-        let going_on = if is_return { search.returned(call) } else { search.invoked(call) };
+    for (_, unit, is_return) in events(&units) {
+        let going_on = if is_return { search.returned(unit) } else { search.invoked(unit) };
         match going_on {
             Ok(()) => {}
             Err(Stop::Bound(why)) => return unknown(why),
-            Err(Stop::None) => return Judgement::Violated(search.conflict(call)),
+            Err(Stop::None) => return Judgement::Violated(search.conflict(unit)),
         }
     }
     let order = search.configurations.into_values().next().and_then(|configuration| configuration.order);
     let links = std::iter::successors(order.as_deref(), |link| link.before.as_deref());
-    let mut last_first: Vec<usize> = links.map(|link| link.call).collect();
+    let mut last_first: Vec<usize> = links.flat_map(|link| units[link.unit].calls.iter().rev().copied()).collect();
     last_first.reverse();
     Judgement::Linearizable { order: before.into_iter().chain(last_first).collect() }
 }
 
-/// Invocations and returns in the order of time, with the calls.
-fn events(calls: &[Call], from: usize) -> Vec<(Event, usize, bool)> {
-    let counted = calls.iter().enumerate().skip(from).filter(|(_, call)| !call.says_nothing());
-    let mut events: Vec<(Event, usize, bool)> =
-        counted.flat_map(|(index, call)| [(call.invoked, index, false), (call.returned, index, true)]).collect();
+/// Beginnings and ends in the order of time, with the units.
+fn events(units: &[Unit]) -> Vec<(Event, usize, bool)> {
+    let both = |(index, unit): (usize, &Unit)| [(unit.began, index, false), (unit.ended, index, true)];
+    let mut events: Vec<(Event, usize, bool)> = units.iter().enumerate().flat_map(both).collect();
     events.retain(|(event, ..)| *event != NEVER);
     events.sort_unstable();
     events
@@ -103,29 +108,30 @@ enum Stop {
 
 struct Search<'a> {
     calls: &'a [Call],
+    units: &'a [Unit],
     /// Where calls of unknown outcome are among them.
     mentioned: Option<Mentioned>,
     bounds: Bounds,
     started: Instant,
     visited: usize,
-    /// The calls under way; nothing where one has returned.
+    /// The units under way; nothing where one has ended.
     under_way: Vec<Option<usize>>,
     configurations: Configurations,
 }
 
 impl Search<'_> {
-    fn invoked(&mut self, call: usize) -> Result<(), Stop> {
+    fn invoked(&mut self, unit: usize) -> Result<(), Stop> {
         match self.under_way.iter().position(Option::is_none) {
-            Some(place) => self.under_way[place] = Some(call),
-            None if self.under_way.len() < MOST_UNDER_WAY => self.under_way.push(Some(call)),
+            Some(place) => self.under_way[place] = Some(unit),
+            None if self.under_way.len() < MOST_UNDER_WAY => self.under_way.push(Some(unit)),
             None => return Err(Stop::Bound("more than 128 calls are under way at once")),
         }
         Ok(())
     }
 
-    /// From here on a call has taken effect.
-    fn returned(&mut self, call: usize) -> Result<(), Stop> {
-        let Some(place) = self.under_way.iter().position(|other| *other == Some(call)) else { return Ok(()) };
+    /// From here on a unit has taken effect.
+    fn returned(&mut self, unit: usize) -> Result<(), Stop> {
+        let Some(place) = self.under_way.iter().position(|other| *other == Some(unit)) else { return Ok(()) };
         let bit = 1_u128 << place;
         let mut after = Configurations::new();
         let mut seen: HashSet<Key> = HashSet::new();
@@ -148,23 +154,16 @@ impl Search<'_> {
         if self.configurations.is_empty() { Err(Stop::None) } else { Ok(()) }
     }
 
-    /// The configurations after one more call under way has taken effect.
+    /// The configurations after one more unit under way has taken effect.
     fn after(&mut self, configuration: &Configuration) -> Result<Vec<(Configuration, Key)>, Stop> {
         let mut after = Vec::new();
-        for (place, call) in self.under_way.iter().enumerate() {
+        for (place, unit) in self.under_way.iter().enumerate() {
             let bit = 1_u128 << place;
-            let Some(call) = call.filter(|_| configuration.done & bit == 0) else { continue };
-            let recorded = &self.calls[call].recorded;
-            let before = configuration.model.fingerprint();
-            for response in self.answers(&configuration.model, recorded)?.iter() {
-                let Some(model) = moved_on(&configuration.model, &recorded.operation, response) else { continue };
-                // Of what nobody knows, only what changes something matters.
-                let is_known = matches!(recorded.outcome, Outcome::Answered(_));
+            let Some(unit) = unit.filter(|_| configuration.done & bit == 0) else { continue };
+            for model in self.moved_on(&configuration.model, &self.units[unit])? {
+                let order = Some(Arc::new(Link { unit, before: configuration.order.clone() }));
                 let key = (configuration.done | bit, model.fingerprint());
-                if is_known || key.1 != before {
-                    let order = Some(Arc::new(Link { call, before: configuration.order.clone() }));
-                    after.push((Configuration { model, done: key.0, order }, key));
-                }
+                after.push((Configuration { model, done: key.0, order }, key));
             }
         }
         self.visited += after.len();
@@ -175,6 +174,26 @@ impl Search<'_> {
             return Err(Stop::Bound("the search takes too long"));
         }
         Ok(after)
+    }
+
+    /// The states after a unit, if the model allows its answers.
+    fn moved_on(&self, model: &Model, unit: &Unit) -> Result<Vec<Model>, Stop> {
+        let mut models = vec![model.clone()];
+        for call in &unit.calls {
+            let recorded = &self.calls[*call].recorded;
+            let mut next = Vec::new();
+            for model in &models {
+                let answers = self.answers(model, recorded)?;
+                next.extend(answers.iter().filter_map(|response| moved_on(model, &recorded.operation, response)));
+            }
+            models = next;
+        }
+        if unit.is_open {
+            // Of what nobody knows, only what changes something matters.
+            let before = model.fingerprint();
+            models.retain(|after| after.fingerprint() != before);
+        }
+        Ok(models.into_iter().flat_map(|model| unit.ends(model)).collect())
     }
 
     /// The answer of a call, or those that it could have had.
@@ -191,7 +210,7 @@ impl Search<'_> {
 
     /// The call that cannot be explained, with those that it overlaps and some that came just before.
     fn conflict(&self, last: usize) -> Conflict {
-        let returned = self.calls[last].returned;
+        let returned = self.units[last].ended;
         let came_before = self.calls.iter().enumerate().filter(|(_, call)| call.invoked < returned);
         let mut core: Vec<usize> = came_before.map(|(index, _)| index).collect();
         core.sort_by_key(|index| std::cmp::Reverse(self.calls[*index].returned.min(returned)));
