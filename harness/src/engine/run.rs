@@ -476,11 +476,14 @@ impl Pass<'_> {
         {
             return Ok(ended);
         }
-        for _ in 0..BUSY_TRIES {
+        for tries in 0..BUSY_TRIES {
             if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || interrupt::requested() {
                 break;
             }
-            sleep(BUSY_PAUSE);
+            // Whoever was in the way once is often gone at once, and always where that was but a fault.
+            if tries > 0 {
+                sleep(BUSY_PAUSE);
+            }
             response = self.timed_call(call)?;
         }
         if is_wall {

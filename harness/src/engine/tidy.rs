@@ -32,7 +32,7 @@ const REFUSALS: [u32; 5] = [8, 16, 32, 64, 128];
 const HOARDING_RUNS: u32 = 256;
 /// What is cleaned up in the background may take so long.
 const SETTLING: Duration = Duration::from_millis(2500);
-const SETTLING_IN_HASTE: Duration = Duration::from_millis(500);
+const SETTLING_IN_HASTE: Duration = Duration::from_millis(100);
 /// So many counts show that something grows.
 const SHOWN_COUNTS: usize = 5;
 
