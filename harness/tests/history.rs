@@ -470,83 +470,86 @@ fn lines(text: &str) -> String {
     text.split(';').map(str::trim).map(event).collect()
 }
 
+/// Histories with transactions, and the exit code that `poolproof history` has for each.
+const TRANSACTIONS: [(&str, &str, u8); 15] = [
+    ("one after the other", "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=usage: used 1", 0),
+    (
+        "what is not committed is seen",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=commit: done",
+        0,
+    ),
+    (
+        "half of one is seen",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=allocate a: granted 10.0.0.1; 1=commit: done",
+        1,
+    ),
+    (
+        "what is rolled back is seen",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=rollback: done",
+        1,
+    ),
+    (
+        "what is rolled back is free",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=rollback: done; 2=allocate b: granted 10.0.0.0",
+        0,
+    ),
+    (
+        "two take the same",
+        "1=begin: done; 2=begin: done; 1=allocate a: granted 10.0.0.0; 2=allocate b: granted 10.0.0.0; 1=commit: done; 2=commit: done",
+        1,
+    ),
+    (
+        "each reads what the other has not written",
+        "1=begin: done; 2=begin: done; 1=usage: used 0; 2=usage: used 0; 1=allocate a: granted 10.0.0.0; 2=allocate b: granted 10.0.0.1; 1=commit: done; 2=commit: done",
+        1,
+    ),
+    (
+        "one waits for the other",
+        "1=begin: done; 2>begin; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2<done; 2=usage: used 1; 2=commit: done",
+        0,
+    ),
+    (
+        "the later one does not see the earlier",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=begin: done; 2=usage: used 0; 2=commit: done",
+        1,
+    ),
+    (
+        "nobody knows, and it is there",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 1",
+        0,
+    ),
+    (
+        "nobody knows, and it is not there",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 0",
+        0,
+    ),
+    (
+        "nobody knows, and it comes and goes",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 1; 2=usage: used 0",
+        1,
+    ),
+    (
+        "its caller dies within it",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=allocate a: unknown; 2=usage: used 0",
+        0,
+    ),
+    (
+        "nobody knows, and there is more than it did",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1>commit; 2=usage: used 2",
+        1,
+    ),
+    (
+        "a second one is refused",
+        "1=begin: done; 1=begin: fail invalid; 2=usage: used 0; 1=commit: done; 1=commit: fail invalid",
+        0,
+    ),
+];
+
 /// A transaction takes effect at one instant, with all of its calls, or not at all.
 #[test]
 fn transactions_of_several_callers_are_judged_as_a_whole() {
     const POOL: &str = "0=pool 10.0.0.0/31: done; ";
-    for (name, history, expected) in [
-        ("one after the other", "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=usage: used 1", 0),
-        (
-            "what is not committed is seen",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=commit: done",
-            0,
-        ),
-        (
-            "half of one is seen",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=allocate a: granted 10.0.0.1; 1=commit: done",
-            1,
-        ),
-        (
-            "what is rolled back is seen",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 2=usage: used 1; 1=rollback: done",
-            1,
-        ),
-        (
-            "what is rolled back is free",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=rollback: done; 2=allocate b: granted 10.0.0.0",
-            0,
-        ),
-        (
-            "two take the same",
-            "1=begin: done; 2=begin: done; 1=allocate a: granted 10.0.0.0; 2=allocate b: granted 10.0.0.0; 1=commit: done; 2=commit: done",
-            1,
-        ),
-        (
-            "each reads what the other has not written",
-            "1=begin: done; 2=begin: done; 1=usage: used 0; 2=usage: used 0; 1=allocate a: granted 10.0.0.0; 2=allocate b: granted 10.0.0.1; 1=commit: done; 2=commit: done",
-            1,
-        ),
-        (
-            "one waits for the other",
-            "1=begin: done; 2>begin; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2<done; 2=usage: used 1; 2=commit: done",
-            0,
-        ),
-        (
-            "the later one does not see the earlier",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=begin: done; 2=usage: used 0; 2=commit: done",
-            1,
-        ),
-        (
-            "nobody knows, and it is there",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 1",
-            0,
-        ),
-        (
-            "nobody knows, and it is not there",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 0",
-            0,
-        ),
-        (
-            "nobody knows, and it comes and goes",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 2=usage: used 1; 2=usage: used 0",
-            1,
-        ),
-        (
-            "its caller dies within it",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=allocate a: unknown; 2=usage: used 0",
-            0,
-        ),
-        (
-            "nobody knows, and there is more than it did",
-            "1=begin: done; 1=allocate a: granted 10.0.0.0; 1>commit; 2=usage: used 2",
-            1,
-        ),
-        (
-            "a second one is refused",
-            "1=begin: done; 1=begin: fail invalid; 2=usage: used 0; 1=commit: done; 1=commit: fail invalid",
-            0,
-        ),
-    ] {
+    for (name, history, expected) in TRANSACTIONS {
         let found =
             read(lines(&format!("{POOL}{history}")).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let judged = judge(&found.history, &found.contract, Bounds::default());
