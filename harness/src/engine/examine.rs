@@ -96,8 +96,6 @@ pub struct Examiner {
     margin: u32,
     /// Is the time for long calls limited?
     is_sparing: bool,
-    /// Is it enough to see again what was seen with more care before?
-    pub(super) is_hasty: bool,
     started: Instant,
     /// Time spent on long calls.
     spent: Duration,
@@ -131,15 +129,9 @@ impl Examiner {
             long_call: if sut.is_fast() { LONG_FAST_CALL } else { LONG_CALL },
             margin: 1,
             is_sparing: false,
-            is_hasty: false,
             started: Instant::now(),
             spent: Duration::ZERO,
         }
-    }
-
-    /// The same for what was found with more care before, and is made small.
-    pub fn hasty(self) -> Examiner {
-        Examiner { is_hasty: true, ..self }
     }
 
     /// The same with a [watched](Runner::watched) runner.

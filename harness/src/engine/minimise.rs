@@ -128,7 +128,7 @@ impl Minimiser<'_> {
     /// When not even a beginning can be made. Whatever comes in between later, an interruption or a
     /// system that cannot be started any more, gives the best so far and says why.
     pub fn minimise(self, sut: &mut dyn Sut, found: Minimal) -> Result<Minimal, Failure> {
-        let examiner = Examiner::thorough(sut).hasty().watched(sut, self.on_hang)?;
+        let examiner = Examiner::thorough(sut).watched(sut, self.on_hang)?;
         let now = Instant::now();
         let mut search = Search {
             examiner,

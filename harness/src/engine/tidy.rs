@@ -7,7 +7,7 @@
 //! and again.
 
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::examine::Examiner;
 use super::heap;
@@ -19,20 +19,15 @@ use crate::sut::{Failure, Growth, Resources, Sut};
 
 /// So many refused calls in a row that each leave something behind are no accident.
 const LEAK_STREAK: u32 = 4;
-/// So many runs in a row that each leave more behind are no pool that fills, and no cache. While what is found is made small,
-/// fewer must do.
-const LEAKING_RUNS: u32 = 256;
-const LEAKING_RUNS_IN_HASTE: u32 = 32;
-/// A slow system is run again for so long at most, but as often as in haste.
-const LEAKING_TIME: Duration = Duration::from_secs(4);
+/// So many runs in a row that each leave more behind are no pool that fills, and no cache.
+const LEAKING_RUNS: u32 = 32;
 /// A refused call is made again so many times, then so many more. A list that doubles its room whenever it is full does so
 /// once in each of them; what keeps only the last few entries has all of them before the end.
 const REFUSALS: [u32; 5] = [8, 16, 32, 64, 128];
 /// What is counted to the byte grows in so many runs in a row.
 const HOARDING_RUNS: u32 = 256;
 /// What is cleaned up in the background may take so long.
-const SETTLING: Duration = Duration::from_millis(2500);
-const SETTLING_IN_HASTE: Duration = Duration::from_millis(100);
+const SETTLING: Duration = Duration::from_millis(500);
 /// So many counts show that something grows.
 const SHOWN_COUNTS: usize = 5;
 
@@ -74,15 +69,10 @@ impl Examiner {
         if !sut.resets_in_place() {
             return Ok(None);
         }
-        let (started, mut growth) = (Instant::now(), Growth::since(before));
+        let mut growth = Growth::since(before);
         let mut seen = vec![before, sut.resources()];
         growth.note(seen[1]);
-        let is_hasty = self.is_hasty;
-        let is_enough = |growth: &Growth| {
-            let is_late = is_hasty || started.elapsed() >= LEAKING_TIME;
-            growth.steady(if is_late { LEAKING_RUNS_IN_HASTE } else { LEAKING_RUNS })
-        };
-        while growth.is_under_way() && is_enough(&growth).is_none() {
+        while growth.is_under_way() && growth.steady(LEAKING_RUNS).is_none() {
             let run = self.uncounted(|runner| runner.run(sut, scenario, &mut Unwatched))?;
             if run.finding.is_some() {
                 return Ok(None);
@@ -91,11 +81,11 @@ impl Examiner {
             seen.push(now);
             growth.note(now);
         }
-        let Some(kind) = growth.steady(LEAKING_RUNS_IN_HASTE) else { return Ok(None) };
+        let Some(kind) = growth.steady(LEAKING_RUNS) else { return Ok(None) };
         let count = |seen: &Resources| seen.count(kind).unwrap_or_default();
         let grown = seen.last().map_or(0, count).saturating_sub(count(&before));
         // What is cleaned up in the background is no leak.
-        sleep(if is_hasty { SETTLING_IN_HASTE } else { SETTLING });
+        sleep(SETTLING);
         if 2 * count(&sut.resources()).saturating_sub(count(&before)) < grown {
             return Ok(None);
         }
