@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Call, Event, NEVER, Outcome};
 use crate::model::Model;
-use crate::operation::{Operation, Text};
+use crate::operation::{Answer, Operation, Text};
 
 /// Calls that take effect at one instant.
 pub(super) struct Unit {
@@ -35,23 +35,17 @@ enum Fate {
 
 impl Unit {
     /// The states in which it may leave the system.
-    pub(super) fn ends(&self, mut model: Model) -> Vec<Model> {
-        let ended = |mut model: Model, how: &Operation| {
-            let done = model.judge(how, &Ok(crate::operation::Answer::Done));
-            done.is_ok().then_some(model)
+    pub(super) fn ends(&self, model: Model) -> Vec<Model> {
+        let ways: &[Operation] = match self.fate {
+            Fate::Told => return vec![model],
+            Fate::RolledBack => &[Operation::Rollback],
+            Fate::Unknown => &[Operation::Commit, Operation::Rollback],
         };
-        match self.fate {
-            Fate::Told => vec![model],
-            Fate::RolledBack => ended(model, &Operation::Rollback).into_iter().collect(),
-            Fate::Unknown => {
-                let kept = ended(model.clone(), &Operation::Commit);
-                model = match ended(model, &Operation::Rollback) {
-                    Some(model) => model,
-                    None => return kept.into_iter().collect(),
-                };
-                kept.into_iter().chain([model]).collect()
-            }
-        }
+        let ended = |how: &Operation| {
+            let mut model = model.clone();
+            model.judge(how, &Ok(Answer::Done)).is_ok().then_some(model)
+        };
+        ways.iter().filter_map(ended).collect()
     }
 }
 
