@@ -79,6 +79,17 @@ impl Contract {
     pub fn has(&self, method: Method) -> bool {
         matches!(method, Method::Allocate | Method::PoolCreate) || self.methods.contains(method)
     }
+
+    /// Can a caller make several calls one transaction?
+    pub fn has_transactions(&self) -> bool {
+        [Method::Begin, Method::Commit, Method::Rollback].into_iter().all(|method| self.has(method))
+    }
+
+    /// The same for callers that share a handle, of whom none can have a transaction of its own.
+    pub fn without_transactions(&self) -> Contract {
+        let methods = self.methods.without(Method::Begin).without(Method::Commit).without(Method::Rollback);
+        Contract { methods, ..self.clone() }
+    }
 }
 
 /// A set of methods.

@@ -22,7 +22,7 @@ use poolproof::sut::memory::Memory;
 use poolproof::sut::reference::Variant;
 use poolproof::sut::simulated::Simulated;
 use poolproof::sut::sqlite::Sqlite;
-use poolproof::sut::{Failure, Sut};
+use poolproof::sut::{Failure, Scheduling, Sut};
 use poolproof_mutants::{Bug, find};
 
 fn campaign(sut: &mut dyn Sut, runs: u64) -> Report {
@@ -221,6 +221,59 @@ fn turns_are_followed() {
         };
         assert_eq!((found("1 1 1 1 2 2 2 2"), found("1 1 1 2 2 2 2 1")), (false, true));
     }
+}
+
+/// Says that it begins and commits, and does each call at once.
+struct NotIsolated(Box<dyn Sut + Send>);
+
+impl Sut for NotIsolated {
+    fn contract(&self) -> &Contract {
+        self.0.contract()
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        self.0.reset()
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        match operation {
+            Operation::Begin | Operation::Commit | Operation::Rollback => Ok(Ok(Answer::Done)),
+            other => self.0.call(other),
+        }
+    }
+
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        let other = self.0.another()?;
+        Ok(other.map(|other| -> Box<dyn Sut + Send> { Box::new(NotIsolated(other)) }))
+    }
+
+    fn scheduling(&self) -> Scheduling {
+        self.0.scheduling()
+    }
+}
+
+/// `linearizable`: a transaction of one caller is one step for all others; who lets them in between is found out.
+#[test]
+fn transactions_of_callers_at_the_same_time_are_judged() {
+    let transactions = "poolproof scenario 1\npool p0 10.0.0.0/30\nturns ORDER\nlane\nbegin\nallocate \"a\" p0\nallocate \"a\" p0\n\
+                        commit\nlane\nusage p0\n";
+    let found = |sut: &mut dyn Sut, order: &str| {
+        let scenario = parse(&transactions.replace("ORDER", order)).unwrap();
+        let run = Examiner::thorough(sut).examine(sut, &scenario).unwrap();
+        assert_eq!(run.left_open, None);
+        run.finding.map(|finding| finding.violation.property)
+    };
+    let simulated = || Simulated::new(Variant::default()).unwrap();
+    let orders = (1..160).map(|before| format!("{}{}", "1 ".repeat(before), "2 ".repeat(160)));
+    let mut is_found = false;
+    for order in orders {
+        assert_eq!(found(&mut simulated(), &order), None, "{order}");
+        is_found |= found(&mut NotIsolated(Box::new(simulated())), &order) == Some(Property::Linearizable);
+    }
+    assert!(is_found);
+    let report = campaign(&mut NotIsolated(Box::new(simulated())), 2_000);
+    let [found] = report.violations.as_slice() else { panic!("{}", human::render(&report)) };
+    assert!(found.property == Property::Linearizable && is_short(&found.scenario), "{}", human::render(&report));
 }
 
 /// Turns stay with their lanes when a lane is dropped.

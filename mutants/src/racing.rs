@@ -83,7 +83,7 @@ impl Sut for Raced {
 
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
         let Raced { make, variant, bug, .. } = *self;
-        let (contract, common) = (self.contract.clone(), self.common.clone());
+        let (contract, common) = (self.contract.without_transactions(), self.common.clone());
         Ok(Some(Box::new(Raced { make, variant, bug, contract, caller: make(), common })))
     }
 

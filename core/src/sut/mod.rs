@@ -130,7 +130,7 @@ pub trait Sut {
     }
 
     /// Another handle on the same state, for one more caller at the same time; nothing where there can be none. It is used in
-    /// another thread, and gone before the next reset.
+    /// another thread, and gone before the next reset. Its contract may lack methods that such callers do not have.
     ///
     /// # Errors
     ///

@@ -58,6 +58,9 @@ impl<'a> Campaign<'a> {
         if run.is_race {
             report.unchecked.retain(|(property, _)| *property != Property::Linearizable);
         }
+        if let Some(why) = &run.left_open {
+            report.left_open = (report.left_open.0 + 1, why.clone());
+        }
         self.progress.advanced(report.scenarios, report.operations, report.violations.len());
         Ok(Some(run))
     }

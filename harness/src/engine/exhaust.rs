@@ -178,7 +178,7 @@ fn alphabet(contract: &Contract) -> Vec<Step> {
         letters.extend(more.iter().filter(|_| is_there).map(fill_in));
     };
     let has_leases = contract.clock == Clock::Virtual && has(Method::Advance);
-    let has_transactions = has(Method::Begin) && has(Method::Commit) && has(Method::Rollback);
+    let has_transactions = contract.has_transactions();
     add(contract.limits.pool_twice, &["allocate \"a\" p0 + p0"]);
     add(contract.blocks, &["allocate \"a\" p0 /BLOCK", "release p0 NETWORK0/BLOCK \"a\""]);
     add(has(Method::Release), &["release p0 [FIRST] \"a\"", "release p0 [FIRST] \"b\"", "drain p0 2"]);

@@ -44,14 +44,17 @@ pub fn race(sut: &mut dyn Sut, options: &Options, progress: &mut dyn Progress) -
         return Err(Failure::Unable("these options are another engine's".to_owned()));
     };
     sut.reset()?;
-    if sut.another()?.is_none() {
+    let Some(handle) = sut.another()? else {
         let why = "it has one handle only; `race` is for memory, sqlite, and servers whose contract says `shared`";
         return Err(Failure::Unable(why.to_owned()));
-    }
-    let generator = Lanes::new(sut.contract(), lanes, sut.scheduling());
+    };
+    let generator = Lanes::new(handle.contract(), lanes, sut.scheduling());
+    drop(handle);
     let mut report = run_drawn(sut, options, progress, |seed| generator.scenario(seed))?;
     if report.scenarios == 0 {
         report.missing.push("a scenario".to_owned());
+    } else if report.left_open.0 == report.scenarios {
+        report.missing.push("a history that can be judged".to_owned());
     }
     report.settle();
     Ok(report)
@@ -116,12 +119,14 @@ impl Examiner {
     /// Runs a scenario with lanes until something is found, or often enough; nothing where there is only one handle.
     pub(super) fn race(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Option<Run>, Failure> {
         let started = Instant::now();
-        let (mut number, mut operations) = (0, 0);
+        let (mut number, mut operations, mut left_open) = (0, 0, None);
         loop {
             let Some(mut run) = self.runner.race(sut, scenario)? else { return Ok(None) };
             number += 1;
             operations += run.operations;
             run.operations = operations;
+            left_open = run.left_open.take().or(left_open);
+            run.left_open.clone_from(&left_open);
             let is_enough = is_repeatable(sut, scenario)
                 || match self.is_sparing() {
                     true => number >= RUNS_IN_CAMPAIGN,
@@ -176,11 +181,21 @@ impl Runner {
         run.finding = match found {
             Err(Stop::Failed(failure)) => return Err(failure),
             Err(Stop::Found(violation)) => Some(Finding::new(step, violation)),
-            Ok(()) => judged(History::new(calls), &self.model).map(|broken| Finding {
-                step,
-                violation: Violation::new(Property::Linearizable, told(&broken)),
-                broken: Some(Box::new(broken)),
-            }),
+            Ok(()) => {
+                let history = History::new(calls);
+                match history::judge(&history, self.model.contract(), BOUNDS) {
+                    Judgement::Linearizable { .. } => None,
+                    Judgement::Unknown { why } => {
+                        run.left_open = Some(why);
+                        None
+                    }
+                    Judgement::Violated(conflict) => {
+                        let broken = Broken { history, conflict, contract: self.model.contract().clone() };
+                        let violation = Violation::new(Property::Linearizable, told(&broken));
+                        Some(Finding { step, violation, broken: Some(Box::new(broken)) })
+                    }
+                }
+            }
         };
         Ok(Some(run))
     }
@@ -201,12 +216,16 @@ impl Runner {
         let (model, traces) = (&self.model, &self.traces);
         let lane = |number: usize, mut handle: Box<dyn Sut + Send>, steps: Range<usize>| {
             let process = Text::from(format!("lane {}", number + 1));
-            let mut caller = Caller { process, clock, model, traces: traces.clone(), calls: Vec::new() };
+            let has_transactions = handle.contract().has_transactions();
+            let traces = traces.clone();
+            let mut caller = Caller { process, clock, has_transactions, model, traces, calls: Vec::new() };
             let _turn = turns.as_ref().map(|turns| turns.enter(number as u8));
             if turns.is_none() {
                 barrier.wait();
             }
             let done = steps.clone().try_for_each(|index| caller.step(handle.as_mut(), index, &scenario.steps[index]));
+            // Undoes a transaction that is still open, and may be interrupted at that.
+            drop(handle);
             (steps, caller.traces, caller.calls, done)
         };
         let lanes = guarded(&self.watchdog, || {
@@ -242,21 +261,14 @@ impl Runner {
     ) -> Result<(), Stop> {
         let process = Text::from("one caller");
         let (model, traces) = (&self.model, self.traces.clone());
-        let mut caller = Caller { process, clock, model, traces, calls: Vec::new() };
+        let has_transactions = sut.contract().has_transactions();
+        let mut caller = Caller { process, clock, has_transactions, model, traces, calls: Vec::new() };
         let watchdog = &self.watchdog;
         let done = guarded(watchdog, || {
             parts.end.clone().try_for_each(|index| caller.step(sut, index, &scenario.steps[index]))
         })?;
         calls.extend(caller.calls);
         done
-    }
-}
-
-/// The history, if no order explains it.
-fn judged(history: History, model: &Model) -> Option<Broken> {
-    match history::judge(&history, model.contract(), BOUNDS) {
-        Judgement::Violated(conflict) => Some(Broken { history, conflict, contract: model.contract().clone() }),
-        Judgement::Linearizable { .. } | Judgement::Unknown { .. } => None,
     }
 }
 
@@ -294,6 +306,7 @@ impl Watch for Alone<'_> {
 struct Caller<'a> {
     process: Text,
     clock: &'a Clock,
+    has_transactions: bool,
     /// For pools as they were at the beginning.
     model: &'a Model,
     traces: Vec<Trace>,
@@ -304,8 +317,7 @@ impl Caller<'_> {
     /// Takes a step; what cannot be done here is passed over.
     fn step(&mut self, sut: &mut dyn Sut, index: usize, step: &Step) -> Result<(), Stop> {
         match step {
-            // Transactions of several callers are not judged yet.
-            Step::Call(Operation::Begin | Operation::Commit | Operation::Rollback) => Ok(()),
+            Step::Call(Operation::Begin | Operation::Commit | Operation::Rollback) if !self.has_transactions => Ok(()),
             Step::Call(operation) => {
                 let (model, traces) = (self.model, &self.traces);
                 let resolved = operation.resolve(|pool, operand: &Operand| trace::write(model, traces, pool, operand));

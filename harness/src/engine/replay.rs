@@ -106,7 +106,7 @@ fn not_there(path: &Path, error: &io::Error) -> String {
 }
 
 /// Runs each entry once. Goes on after a violation. The verdict is *unknown* when some entry had no
-/// call that this system could be sent, or some fault did not strike.
+/// call that this system could be sent, some fault did not strike, or nobody can tell.
 ///
 /// # Errors
 ///
@@ -132,6 +132,8 @@ pub fn replay(
         } else if run.unstruck > 0 {
             let why = "a fault that strikes; the system makes other steps of I/O than it did, or fewer";
             missing.push(format!("{}: {why}", entry.path.display()));
+        } else if let Some(why) = run.left_open {
+            missing.push(format!("{}: an answer whether an order explains it: {why}", entry.path.display()));
         }
     }
     let mut report = campaign.end();

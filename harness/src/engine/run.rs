@@ -52,6 +52,8 @@ pub struct Run {
     pub unstruck: u64,
     /// Were several callers at work at the same time, and what they saw judged?
     pub is_race: bool,
+    /// Why what they saw could not be judged, if it could not.
+    pub left_open: Option<String>,
     /// What the system had hold of when it was empty, before the first step.
     pub at_start: Resources,
     /// What the system chose where it promises to choose at random.

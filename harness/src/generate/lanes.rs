@@ -52,13 +52,20 @@ impl Lanes {
         if has_turns {
             steps.push(Step::Turns(turns(&mut rng, lanes)));
         }
+        let may_have_transactions = self.contract.has_transactions() && rng.u8(..3) == 0;
         for lane in 0..lanes {
             steps.push(Step::Lane);
             let first = steps.len();
-            for _ in 0..rng.usize(1..=LONGEST_LANE) {
+            let length = rng.usize(1..=LONGEST_LANE);
+            let begins = (may_have_transactions && rng.bool()).then(|| rng.usize(..length));
+            for place in 0..length {
+                if begins == Some(place) {
+                    steps.push(Step::Call(Operation::Begin));
+                }
                 let step = self.step(&mut rng, &pool, lane, beginning, first..steps.len());
                 steps.push(step);
             }
+            steps.extend(begins.and_then(|_| end_of_transaction(&mut rng)));
         }
         steps.push(Step::Join);
         steps.push(Step::Drain { pool: pool.clone(), count: ALL });
@@ -118,6 +125,15 @@ impl Lanes {
             15 if has(Method::ReleaseOwner) => Step::Call(Operation::ReleaseOwner { owner }),
             _ => allocate(Want::Any),
         }
+    }
+}
+
+/// Mostly a commit; now and then the caller just goes.
+fn end_of_transaction(rng: &mut Rng) -> Option<Step> {
+    match rng.u8(..8) {
+        0..5 => Some(Step::Call(Operation::Commit)),
+        5..7 => Some(Step::Call(Operation::Rollback)),
+        _ => None,
     }
 }
 

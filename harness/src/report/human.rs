@@ -61,6 +61,10 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
             if is_all { "all there are".to_owned() } else { format!("up to {interruptions} interruptions each") };
         writeln!(out, "{schedules} schedules of {scenarios} scenarios with lanes: {which}")?;
     }
+    let (left_open, why) = &report.left_open;
+    if *left_open > 0 {
+        writeln!(out, "of {left_open} histories it is not known whether an order explains them; of the last: {why}")?;
+    }
     if report.skipped > 0 {
         writeln!(
             out,

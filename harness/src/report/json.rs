@@ -36,6 +36,7 @@ pub fn render(report: &Report) -> String {
             "interruptions": tried.interruptions,
             "all": tried.is_all,
         })),
+        "histories_left_open": report.left_open.0,
         "violations": report.violations.iter().map(violation).collect::<Vec<_>>(),
         "coverage": coverage(&report.coverage),
         "missing": report.missing,

@@ -57,6 +57,8 @@ pub struct Report {
     pub covered: Option<Covered>,
     /// Where schedules of callers at the same time were tried one by one: which were.
     pub tried: Option<Tried>,
+    /// Scenarios with callers at the same time of which nobody can tell whether an order explains them, and why for the last.
+    pub left_open: (u64, String),
 }
 
 /// A violation in a report.
@@ -112,6 +114,7 @@ impl Report {
             is_interrupted: false,
             covered: None,
             tried: None,
+            left_open: (0, String::new()),
             visited: None,
         }
     }

@@ -59,7 +59,8 @@ impl Sut for Memory {
         take_turns();
         let (own, allocator) = std::mem::replace(&mut self.allocator, empty()).shared();
         self.allocator = own;
-        Ok(Some(Box::new(Memory { allocator, variant: self.variant, contract: self.contract.clone() })))
+        let contract = self.contract.without_transactions();
+        Ok(Some(Box::new(Memory { allocator, variant: self.variant, contract })))
     }
 
     fn scheduling(&self) -> Scheduling {

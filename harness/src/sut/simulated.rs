@@ -112,6 +112,7 @@ impl Sut for Simulated {
             take_turns();
             let (own, its) = handle.shared();
             (self.allocator, other.allocator) = (Some(own), Some(its));
+            other.contract = self.contract.without_transactions();
         }
         other.start()?;
         Ok(Some(Box::new(other)))

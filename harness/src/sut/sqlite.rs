@@ -149,6 +149,7 @@ impl Sut for Sqlite {
         if let Some(handle) = self.allocator.take_if(|_| variant.one_handle) {
             let (own, its) = handle.shared();
             (self.allocator, other.allocator) = (Some(own), Some(its));
+            other.contract = self.contract.without_transactions();
         }
         other.start()?;
         Ok(Some(Box::new(other)))
