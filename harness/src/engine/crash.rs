@@ -23,7 +23,7 @@ use super::campaign::Campaign;
 use super::check::{Budget, Found, Options, follow_up, mix, on_hang};
 use super::examine::Examiner;
 use super::minimise::Minimal;
-use super::run::created;
+use super::pass::created;
 use crate::address::Family;
 use crate::contract::Contract;
 use crate::fault::{Counted, Fault, FaultKind, IoStep, Moment};

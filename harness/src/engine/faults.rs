@@ -4,7 +4,8 @@ use crate::fault::{Fault, FaultKind, Io};
 use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response};
 use crate::sut::Failure;
 
-use super::run::{Judged, Pass, Stop, guarded};
+use super::pass::Pass;
+use super::run::{Judged, Stop, guarded};
 
 impl Pass<'_> {
     /// Sets what the steps before asked for.

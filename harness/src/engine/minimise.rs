@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::check::Budget;
 use super::examine::Examiner;
+use super::race::is_repeatable;
 use super::run::Finding;
 use super::watchdog::OnHang;
 use crate::contract::{Clock, Contract};
@@ -204,6 +205,7 @@ impl Search<'_> {
 
     fn shrink(&mut self, sut: &mut dyn Sut, mut minimal: Minimal) -> Minimal {
         let mut shrinker = Shrinker::new(minimal.scenario.clone());
+        let is_repeatable = is_repeatable(sut, &minimal.scenario);
         self.last_progress = Instant::now();
         while let Some(candidate) = shrinker.propose() {
             minimal.cut_short = self.is_over();
@@ -211,6 +213,9 @@ impl Search<'_> {
                 break;
             }
             if self.times.as_ref().is_some_and(|times| !times_of(&candidate).iter().all(|time| times.contains(time))) {
+                continue;
+            }
+            if is_repeatable && leaves_to_chance(sut, &candidate) {
                 continue;
             }
             minimal.executions += 1;
@@ -314,6 +319,11 @@ impl Search<'_> {
         let is_like = |property: Property| property == like.property || is_kin(property);
         Ok(run.finding.filter(|finding| is_like(finding.violation.property)))
     }
+}
+
+/// Does the machine decide which calls of this scenario meet?
+fn leaves_to_chance(sut: &dyn Sut, scenario: &Scenario) -> bool {
+    scenario.has_lanes() && !is_repeatable(sut, scenario)
 }
 
 /// The lengths of leases and waits in a scenario.

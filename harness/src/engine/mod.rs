@@ -1,6 +1,6 @@
 //! The engines: one file each. They differ in who writes the scenario and in how it is run.
 //!
-//! [`run`] runs one scenario (`trace` keeps what its steps left behind), [`examine`] looks at it once
+//! [`run`] runs one scenario (`pass` does its steps, `trace` keeps what they left behind), [`examine`] looks at it once
 //! more from outside, [`watchdog`] sees to it that it ends; [`check`] draws them,
 //! [`exhaust`] tries all that are small, [`crash`] strikes at each step of I/O (`faults` sees to what that leaves behind),
 //! [`race`] has several callers at once, [`schedules`] tries each order in which they can go on, [`replay`] reads them from files, each in a `campaign`, and [`minimise`] makes a
@@ -20,6 +20,7 @@ pub mod fuzz;
 mod heap;
 pub mod minimise;
 mod panics;
+mod pass;
 pub mod race;
 pub mod replay;
 pub mod run;

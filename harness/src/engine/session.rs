@@ -14,7 +14,8 @@
 //! # Ok::<(), poolproof::sut::Failure>(())
 //! ```
 
-use super::run::{Finding, Pass, Runner, Standing, Stop, Unwatched};
+use super::pass::{Pass, Standing};
+use super::run::{Finding, Runner, Stop, Unwatched};
 use crate::address::Grant;
 use crate::model::Model;
 use crate::scenario::{Scenario, Step};

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::examine::Examiner;
 use super::heap;
-use super::run::{Judged, Pass, Stop, Unwatched, Watch, guarded};
+use super::pass::Pass;
+use super::run::{Judged, Stop, Unwatched, Watch, guarded};
 use crate::operation::Operation;
 use crate::property::{Property, Violation};
 use crate::scenario::Scenario;
