@@ -545,7 +545,7 @@ fn lines(text: &str) -> String {
 }
 
 /// Histories with transactions, and the exit code that `poolproof history` has for each.
-const TRANSACTIONS: [(&str, &str, u8); 15] = [
+const TRANSACTIONS: [(&str, &str, u8); 22] = [
     ("one after the other", "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=usage: used 1", 0),
     (
         "what is not committed is seen",
@@ -613,11 +613,91 @@ const TRANSACTIONS: [(&str, &str, u8); 15] = [
         1,
     ),
     (
+        "it goes on without knowing, and both were granted",
+        "1=begin: done; 1=allocate a: unknown; 1=allocate a: granted 10.0.0.1; 1=commit: done; 2=usage: used 2",
+        0,
+    ),
+    (
+        "it goes on without knowing, and one was granted",
+        "1=begin: done; 1=allocate a: unknown; 1=allocate a: granted 10.0.0.1; 1=commit: done; 2=usage: used 1",
+        0,
+    ),
+    (
+        "it goes on without knowing, and none is there",
+        "1=begin: done; 1=allocate a: unknown; 1=allocate a: granted 10.0.0.1; 1=commit: done; 2=usage: used 0",
+        1,
+    ),
+    (
+        "it is not there, though it was not refused for any reason",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: fail conflict; 2=usage: used 0",
+        1,
+    ),
+    (
+        "nobody knows, and its caller begins anew",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 1=begin: done; 1=usage: used 0; 1=commit: done; 2=usage: used 0",
+        0,
+    ),
+    (
+        "nobody knows whether it ended, and its caller goes on",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=rollback: unknown; 1=allocate a: granted 10.0.0.1; 2=usage: used 1",
+        3,
+    ),
+    (
+        "nobody knows whether it began, and nothing follows",
+        "1=begin: unknown; 2=allocate a: granted 10.0.0.0; 2=usage: used 1",
+        0,
+    ),
+    (
         "a second one is refused",
         "1=begin: done; 1=begin: fail invalid; 2=usage: used 0; 1=commit: done; 1=commit: fail invalid",
         0,
     ),
 ];
+
+/// Beside calls of unknown outcome, blocks and pools that change are judged where the pools are small: all that could be is
+/// tried.
+#[test]
+fn what_nobody_knows_is_tried_beside_blocks_and_changes() {
+    let contract = Contract { blocks: true, ..contract() };
+    let pool = text("p0");
+    let done = |answer| Outcome::Answered(Ok(answer));
+    let allocate = |want| {
+        let requests = Requests::from_iter([Request { pool: text("p0"), want }]);
+        (Operation::Allocate { owner: text("a"), requests, ttl_ms: None }, Outcome::Unknown)
+    };
+    let usage = |allocatable: u128, allocated: u128| {
+        let answer = Answer::Usage { allocatable: allocatable.into(), allocated: allocated.into() };
+        (Operation::Usage { pool: pool.clone() }, done(answer))
+    };
+    let shape = PoolShape { exclude: vec![text("10.0.0.4/31")], ..PoolShape::default() };
+    let update = || (Operation::UpdatePool { pool: pool.clone(), shape: shape.clone() }, done(Answer::Done));
+    let judged = |prefix: &str, calls: Vec<(Operation, Outcome)>| {
+        let shape = PoolShape::default();
+        let create = Operation::CreatePool { pool: pool.clone(), prefix: text(prefix), shape };
+        let all = std::iter::once((create, done(Answer::Done))).chain(calls);
+        let recorded = all.zip(1..).map(|((operation, outcome), at)| Recorded {
+            process: text(&format!("p{at}")),
+            operation,
+            invoked: 10 * at,
+            returned: matches!(outcome, Outcome::Answered(_)).then_some(10 * at + 1),
+            outcome,
+        });
+        match judge(&History::new(recorded.collect()), &contract, Bounds::default()) {
+            Judgement::Linearizable { .. } => "right",
+            Judgement::Violated(_) => "wrong",
+            Judgement::Unknown { .. } => "unknown",
+        }
+    };
+    for (allocated, expected) in [(0, "right"), (1, "wrong"), (2, "right"), (4, "wrong")] {
+        let calls = vec![allocate(Want::Block(31)), usage(6, allocated)];
+        assert_eq!(judged("10.0.0.0/29", calls), expected, "{allocated}");
+    }
+    for (allocated, expected) in [(0, "right"), (1, "right"), (2, "wrong")] {
+        let calls = vec![update(), allocate(Want::Any), usage(4, allocated)];
+        assert_eq!(judged("10.0.0.0/29", calls), expected, "{allocated}");
+    }
+    assert_eq!(judged("10.0.0.0/8", vec![allocate(Want::Block(31)), usage(0, 0)]), "unknown");
+}
 
 /// A transaction takes effect at one instant, with all of its calls, or not at all.
 #[test]

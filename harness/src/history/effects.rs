@@ -3,12 +3,14 @@
 //! A grant of any address could be one of very many. But of the addresses that no call of the history names and no answer
 //! tells, one is as good as another: exchanging two of them in all states changes no answer. So those that are mentioned are
 //! looked at one by one, and of all others the lowest that is free. Blocks have neighbours, and pools that change have
-//! borders, so there others are not alike, and nothing is said.
+//! borders, so there others are not alike: all addresses of all pools are looked at, if they are few, else nothing is said.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::address::{Family, Grant};
+use ipnet::IpNet;
+
+use crate::address::{Family, Grant, parse_prefix};
 use crate::contract::Clock;
 use crate::model::Model;
 use crate::operation::{Answer, Operation, Request, Response, Text, Want, Written};
@@ -18,14 +20,41 @@ use super::{Call, Outcome};
 /// So many answers of one call are looked at.
 const MOST_ANSWERS: usize = 256;
 
+/// So many addresses are looked at one by one where no two are alike.
+const MOST_ADDRESSES: usize = 256;
+
 /// The addresses that a history mentions.
-pub(super) struct Mentioned(BTreeSet<IpAddr>);
+#[derive(Default)]
+pub(super) struct Mentioned {
+    addresses: BTreeSet<IpAddr>,
+    /// Are these all the addresses of all pools?
+    is_all: bool,
+}
 
 impl Mentioned {
-    /// In these calls; nothing where other addresses are not all alike.
+    /// In these calls; nothing where other addresses are not all alike, and too many to look at each.
     pub(super) fn by(calls: &[Call]) -> Option<Mentioned> {
-        let mut mentioned = Mentioned(BTreeSet::new());
-        calls.iter().all(|call| mentioned.takes(call)).then_some(mentioned)
+        let mut mentioned = Mentioned::default();
+        if calls.iter().all(|call| mentioned.takes(call)) {
+            return Some(mentioned);
+        }
+        Mentioned::all_of_pools(calls)
+    }
+
+    /// Every address of every pool, if they are few.
+    fn all_of_pools(calls: &[Call]) -> Option<Mentioned> {
+        let mut addresses = BTreeSet::new();
+        for call in calls {
+            let Operation::CreatePool { prefix, .. } = &call.recorded.operation else { continue };
+            let Some(prefix) = parse_prefix(prefix) else { continue };
+            let host_bits = prefix.max_prefix_len() - prefix.prefix_len();
+            if 1_usize.checked_shl(host_bits.into()).is_none_or(|size| addresses.len() + size > MOST_ADDRESSES) {
+                return None;
+            }
+            let span = Grant::Block(prefix).span();
+            addresses.extend((span.first..=span.last).map(|number| Family::of(prefix.addr()).address(number)));
+        }
+        Some(Mentioned { addresses, is_all: true })
     }
 
     fn takes(&mut self, call: &Call) -> bool {
@@ -56,7 +85,7 @@ impl Mentioned {
 
     fn has(&mut self, grant: Grant) -> bool {
         let Grant::Address(address) = grant else { return false };
-        self.0.insert(address);
+        self.addresses.insert(address);
         true
     }
 
@@ -101,12 +130,19 @@ impl Mentioned {
         match &request.want {
             Want::Any => {}
             Want::Named(written) => return written.meaning().into_iter().collect(),
-            Want::Block(_) => return Vec::new(),
+            Want::Block(length) => return self.blocks(model, &request.pool, *length, beside),
         }
-        let is_beside = |address: &IpAddr| beside.contains(&Grant::Address(*address));
-        let mentioned = self.0.iter().copied().filter(|address| is_free(model, &request.pool, *address));
-        let other = self.other(model, &request.pool, beside);
-        mentioned.chain(other).filter(|address| !is_beside(address)).map(Grant::Address).collect()
+        let mentioned = self.addresses.iter().copied().map(Grant::Address);
+        let mentioned = mentioned.filter(|grant| is_free(model, &request.pool, *grant, beside));
+        let other = if self.is_all { None } else { self.other(model, &request.pool, beside) };
+        mentioned.chain(other.map(Grant::Address)).collect()
+    }
+
+    /// The free blocks of this length.
+    fn blocks(&self, model: &Model, pool: &Text, length: u8, beside: &[Grant]) -> Vec<Grant> {
+        let blocks = self.addresses.iter().filter_map(|address| IpNet::new(*address, length).ok());
+        let blocks = blocks.filter(|block| block.addr() == block.network()).map(Grant::Block);
+        blocks.filter(|block| is_free(model, pool, *block, beside)).collect()
     }
 
     /// The lowest free address of a pool that nobody mentions.
@@ -114,15 +150,18 @@ impl Mentioned {
         let layout = &model.pool(pool)?.layout;
         let addresses = layout.allocatable.iter().flat_map(|span| span.first..=span.last);
         let mut addresses = addresses.map(|number| layout.family.address(number));
-        addresses.find(|address| {
-            let is_taken = self.0.contains(address) || beside.contains(&Grant::Address(*address));
-            !is_taken && is_free(model, pool, *address)
-        })
+        addresses
+            .find(|address| !self.addresses.contains(address) && is_free(model, pool, Grant::Address(*address), beside))
     }
 }
 
-fn is_free(model: &Model, pool: &Text, address: IpAddr) -> bool {
+/// Could this be granted, beside what others of the same call are?
+fn is_free(model: &Model, pool: &Text, grant: Grant, beside: &[Grant]) -> bool {
     let Some(pool) = model.pool(pool) else { return false };
-    let span = Grant::Address(address).span();
-    pool.layout.family == Family::of(address) && pool.layout.allows(span) && pool.holder_of(span).is_none()
+    let (family, span) = (grant.family(), grant.span());
+    let overlaps = |other: &Grant| other.family() == family && other.span().overlaps(span);
+    pool.layout.family == family
+        && pool.layout.allows(span)
+        && pool.holder_of(span).is_none()
+        && !beside.iter().any(overlaps)
 }

@@ -59,7 +59,7 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
         false => None,
     };
     if mentioned.is_none() && calls[from..].iter().any(is_open) {
-        return unknown("calls of unknown outcome are not judged yet beside blocks and pools that change");
+        return unknown("calls of unknown outcome are not judged beside large pools with blocks or changes");
     }
     // A state takes memory for all that is held.
     let heaviest = MOST_HELD / (FEWEST_HELD + model.held().count());
@@ -184,6 +184,10 @@ impl Search<'_> {
             let mut next = Vec::new();
             for model in &models {
                 let answers = self.answers(model, recorded)?;
+                if recorded.outcome == Outcome::Unknown && !unit.is_open {
+                    // Within a transaction it may have come to nothing.
+                    next.push(model.clone());
+                }
                 next.extend(answers.iter().filter_map(|response| moved_on(model, &recorded.operation, response)));
             }
             models = next;

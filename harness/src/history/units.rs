@@ -57,17 +57,24 @@ impl Unit {
 pub(super) fn units(calls: &[Call], from: usize) -> Result<Vec<Unit>, &'static str> {
     let last = calls.iter().map(|call| call.returned).filter(|event| *event != NEVER).max().unwrap_or_default();
     let (mut units, mut open): (Vec<Unit>, HashMap<Text, usize>) = (Vec::new(), HashMap::new());
-    // Callers who do not know what became of a call within a transaction, nor of that.
+    // The last calls of callers who do not know what became of them, in a transaction: if no other call follows, it is gone.
+    let mut last_words: HashMap<&Text, usize> = HashMap::new();
+    // Callers who do not know whether they have a transaction.
     let mut lost: HashSet<&Text> = HashSet::new();
     for (index, call) in calls.iter().enumerate().skip(from).filter(|(_, call)| !call.says_nothing()) {
         let (process, outcome) = (&call.recorded.process, &call.recorded.outcome);
-        if lost.contains(process) {
-            return Err("calls after one of unknown outcome in a transaction are not judged yet");
-        }
         let is_known = *outcome != Outcome::Unknown;
         let is_done = matches!(outcome, Outcome::Answered(Ok(_)));
+        let begins = call.recorded.operation == Operation::Begin;
+        if lost.remove(process) && !(begins && is_done) {
+            return Err("what a caller does who does not know whether it has a transaction is not judged");
+        }
         let Some(unit) = open.get(process).copied() else {
-            if is_done && call.recorded.operation == Operation::Begin {
+            if begins && !is_known {
+                lost.insert(process);
+                continue;
+            }
+            if begins && is_done {
                 open.insert(process.clone(), units.len());
             }
             let (is_open, ended) = (!is_known, call.returned);
@@ -75,22 +82,27 @@ pub(super) fn units(calls: &[Call], from: usize) -> Result<Vec<Unit>, &'static s
             continue;
         };
         let unit = &mut units[unit];
+        unit.calls.extend(last_words.remove(process));
         match (&call.recorded.operation, outcome) {
             (Operation::Commit | Operation::Rollback, Outcome::Answered(Ok(_))) => {
                 open.remove(process);
             }
             (Operation::Commit, Outcome::Unknown) => {
                 open.remove(process);
+                lost.insert(process);
                 (unit.fate, unit.ended) = (Fate::Unknown, last + 1);
                 continue;
             }
-            // Its caller is gone, and so is the transaction.
-            (_, Outcome::Unknown) => {
+            (Operation::Rollback, Outcome::Unknown) => {
+                open.remove(process);
                 lost.insert(process);
+                unit.fate = Fate::RolledBack;
                 continue;
             }
-            (Operation::Commit, Outcome::Answered(Err(_))) => {
-                return Err("commits that are refused are not judged yet beside other callers");
+            // If its caller is gone, so is the transaction.
+            (_, Outcome::Unknown) => {
+                last_words.insert(process, index);
+                continue;
             }
             _ => {}
         }
