@@ -185,6 +185,11 @@ pub fn wait_for_others() -> bool {
     true
 }
 
+/// Is this a caller among those who take turns?
+pub fn are_taken() -> bool {
+    here().is_some()
+}
+
 fn here() -> Option<(Turns, Caller)> {
     HERE.with_borrow(Clone::clone)
 }

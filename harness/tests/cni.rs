@@ -358,7 +358,7 @@ if verb == "ADD":
     if named and named[0] in held: fail("requested IP address %s is not available in range set" % named[0])
     free = named or [address for address in some if address not in held]
     if not free: fail("failed to allocate for range 0: no IP addresses available in range set")
-    time.sleep(0.01)
+    time.sleep(0.1)
     with open(path(free[0]), "w") as file: file.write(owner)
     print(json.dumps({"cniVersion": version, "ips": [{"address": "%s/%d" % (free[0], net.prefixlen)}]}))
 elif verb == "DEL":

@@ -545,7 +545,7 @@ fn lines(text: &str) -> String {
 }
 
 /// Histories with transactions, and the exit code that `poolproof history` has for each.
-const TRANSACTIONS: [(&str, &str, u8); 22] = [
+const TRANSACTIONS: [(&str, &str, u8); 25] = [
     ("one after the other", "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: done; 2=usage: used 1", 0),
     (
         "what is not committed is seen",
@@ -648,6 +648,21 @@ const TRANSACTIONS: [(&str, &str, u8); 22] = [
         0,
     ),
     (
+        "nobody knows whether it began, and its caller goes on",
+        "1=begin: unknown; 1=allocate a: granted 10.0.0.0; 2=usage: used 0; 1=commit: done",
+        3,
+    ),
+    (
+        "nobody knows whether it began, and its caller undoes what another has done",
+        "1=begin: unknown; 2=allocate a: granted 10.0.0.0; 1=rollback: done; 2=usage: used 0",
+        3,
+    ),
+    (
+        "nobody knows whether it ended, and its caller ends it",
+        "1=begin: done; 1=allocate a: granted 10.0.0.0; 1=commit: unknown; 1=rollback: done; 2=usage: used 0",
+        3,
+    ),
+    (
         "a second one is refused",
         "1=begin: done; 1=begin: fail invalid; 2=usage: used 0; 1=commit: done; 1=commit: fail invalid",
         0,
@@ -706,6 +721,118 @@ fn transactions_of_several_callers_are_judged_as_a_whole() {
     for (name, history, expected) in TRANSACTIONS {
         let found =
             read(lines(&format!("{POOL}{history}")).as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let judged = judge(&found.history, &found.contract, Bounds::default());
+        let verdict = match judged {
+            Judgement::Linearizable { .. } => 0,
+            Judgement::Violated(_) => 1,
+            Judgement::Unknown { .. } => 3,
+        };
+        assert_eq!(verdict, expected, "{name}: {judged:?}");
+    }
+}
+
+/// Histories under other contracts, and the exit code that `poolproof history` has for each.
+const CONTRACTS: [(&str, &str, &str, u8); 10] = [
+    (
+        "a clock that does not begin at 0, moved by a call of unknown outcome",
+        r#""clock":"virtual""#,
+        r#"1=advance {"ms":100}: {"now_ms":5100}; 2=advance {"ms":50}: ?; 1=advance {"ms":0}: {"now_ms":5150}"#,
+        0,
+    ),
+    (
+        "a lease of unknown outcome on such a clock",
+        r#""clock":"virtual""#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}],"ttl_ms":50}: ?; 2=allocate {"owner":"b","requests":[{"pool":"p"}],"ttl_ms":10}: {"granted":["10.0.0.0"],"expires_ms":5010}; 1=list {}: {"allocations":[{"pool":"p","address":"10.0.0.0","owner":"b","expires_ms":5010},{"pool":"p","address":"10.0.0.1","owner":"a","expires_ms":5050}]}"#,
+        3,
+    ),
+    (
+        "pools that overlap, full of what one of them has handed out",
+        r#""disjoint_pools":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.0"]}; 1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 2>allocate {"owner":"b","requests":[{"pool":"q"}]}; 3=allocate {"owner":"b","requests":[{"pool":"q"}]}: !exhausted; 2<!exhausted"#,
+        0,
+    ),
+    (
+        "pools that overlap, and what one of them has handed out is taken in the other",
+        r#""disjoint_pools":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.0"]}; 2>allocate {"owner":"b","requests":[{"pool":"q","address":"10.0.0.0"}]}; 3=allocate {"owner":"b","requests":[{"pool":"q"}]}: {"granted":["10.0.0.1"]}; 2<!conflict"#,
+        0,
+    ),
+    (
+        "pools that overlap, and one that is not full",
+        r#""disjoint_pools":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.0"]}; 2=allocate {"owner":"b","requests":[{"pool":"q"}]}: !exhausted"#,
+        1,
+    ),
+    (
+        "pools that overlap, and one that is not full, at the same time",
+        r#""disjoint_pools":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.0"]}; 2>allocate {"owner":"b","requests":[{"pool":"q"}]}; 3=usage {"pool":"q"}: {"allocatable":"2","allocated":"0"}; 2<!exhausted"#,
+        1,
+    ),
+    (
+        "an address that is free, named, is not exhausted",
+        r#""disjoint_pools":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.0"]}; 2=allocate {"owner":"b","requests":[{"pool":"q","address":"10.0.0.1"}]}: !exhausted"#,
+        1,
+    ),
+    (
+        "whatever follows a call that may have been done in part",
+        r#""atomic":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"},{"pool":"x"}]}: !not_found; 1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 2=allocate {"owner":"b","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}"#,
+        3,
+    ),
+    (
+        "whatever follows such a call, at the same time",
+        r#""atomic":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"},{"pool":"x"}]}: !not_found; 1>allocate {"owner":"a","requests":[{"pool":"p"}]}; 2=allocate {"owner":"b","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 1<{"granted":["10.0.0.1"]}"#,
+        3,
+    ),
+    (
+        "what is wrong before such a call",
+        r#""atomic":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 2=allocate {"owner":"b","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 1=allocate {"owner":"a","requests":[{"pool":"p"},{"pool":"x"}]}: !not_found"#,
+        1,
+    ),
+];
+
+/// Lines of a history: `1>` begins a call, `1<` ends it, `1=` does both; a refusal has a `!`, and `?` is unknown.
+fn spelled_out(history: &str) -> String {
+    let begun = |process: &str, call: &str| {
+        let (method, parameters) = call.split_once(' ').unwrap();
+        format!(r#"{{"process":{process},"type":"invoke","method":"{method}","params":{parameters}}}"#)
+    };
+    let ended = |process: &str, end: &str| match end.split_at(1) {
+        ("?", _) => format!(r#"{{"process":{process},"type":"unknown"}}"#),
+        ("!", kind) => format!(r#"{{"process":{process},"type":"fail","error":{{"kind":"{kind}"}}}}"#),
+        _ => format!(r#"{{"process":{process},"type":"return","result":{end}}}"#),
+    };
+    let event = |line: &str| {
+        let (process, what) = (&line[..1], &line[2..]);
+        match &line[1..2] {
+            ">" => begun(process, what),
+            "<" => ended(process, what),
+            _ => {
+                let (call, end) = what.split_once(": ").unwrap();
+                format!("{}\n{}", begun(process, call), ended(process, end))
+            }
+        }
+    };
+    history.split("; ").map(event).collect::<Vec<String>>().join("\n")
+}
+
+/// What an answer means hangs on what was promised, and on what the clock read at first; where the answers leave it open
+/// what is held, nothing is said.
+#[test]
+fn contracts_are_kept_to() {
+    for (name, contract, history, expected) in CONTRACTS {
+        let pools = r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/31"}: {}; 0=pool.create {"pool":"q","prefix":"10.0.0.0/31"}: "#;
+        let second = if contract.contains("disjoint") { "{}" } else { "!conflict" };
+        let text = format!(
+            "{{\"contract\":{{{contract}}}}}\n{}\n{}",
+            spelled_out(&format!("{pools}{second}")),
+            spelled_out(history)
+        );
+        let found = read(text.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
         let judged = judge(&found.history, &found.contract, Bounds::default());
         let verdict = match judged {
             Judgement::Linearizable { .. } => 0,

@@ -1,12 +1,13 @@
 //! Callers at the same time: what goes wrong only then is found, and what is right passes.
 #![cfg(all(feature = "reference", feature = "mutants"))]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::yield_now;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use poolproof::address::{Family, Grant, parse_prefix};
 use poolproof::contract::{Contract, Families};
 use poolproof::engine::Silent;
@@ -14,7 +15,7 @@ use poolproof::engine::check::{Budget, Engine, Options};
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::race::race;
 use poolproof::engine::schedules::enumerate;
-use poolproof::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response, Text, Want};
+use poolproof::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Request, Response, Text, Want};
 use poolproof::property::{Property, Verdict};
 use poolproof::report::{Report, human};
 use poolproof::scenario::{Scenario, Step, parse};
@@ -52,12 +53,37 @@ fn options(budget: Budget, save: &Path) -> Options {
     }
 }
 
-/// One pool, and who holds what of it.
+/// Pools with their gateways, and who holds what of them.
 #[derive(Default)]
 struct State {
-    pool: Option<IpNet>,
-    gateway: Option<IpAddr>,
-    held: Vec<(Ipv4Addr, Text)>,
+    pools: BTreeMap<Text, (Ipv4Net, Option<Ipv4Addr>)>,
+    held: Vec<(Text, Ipv4Addr, Text)>,
+}
+
+impl State {
+    fn is_allocatable(&self, pool: &Text, address: Ipv4Addr) -> bool {
+        let Some((net, gateway)) = self.pools.get(pool) else { return false };
+        *gateway != Some(address) && net.hosts().any(|host| host == address)
+    }
+
+    fn is_free(&self, pool: &Text, address: Ipv4Addr) -> bool {
+        self.is_allocatable(pool, address) && self.held.iter().all(|(of, held, _)| of != pool || *held != address)
+    }
+
+    /// What a request can be granted.
+    fn pick(&self, request: &Request) -> Result<Ipv4Addr, Kind> {
+        let (net, _) = self.pools.get(&request.pool).ok_or(Kind::NotFound)?;
+        match &request.want {
+            Want::Any => net.hosts().find(|address| self.is_free(&request.pool, *address)).ok_or(Kind::Exhausted),
+            Want::Named(written) => match written.meaning() {
+                Some(Grant::Address(IpAddr::V4(address))) if self.is_allocatable(&request.pool, address) => {
+                    if self.is_free(&request.pool, address) { Ok(address) } else { Err(Kind::Conflict) }
+                }
+                _ => Err(Kind::Invalid),
+            },
+            Want::Block(_) => Err(Kind::Unsupported),
+        }
+    }
 }
 
 /// netbox#2519 and others: reads what is used, picks the first that is free, and writes that down later.
@@ -75,52 +101,65 @@ impl ReadPickInsert {
         ReadPickInsert { contract, state: Arc::default(), is_mended }
     }
 
-    fn allocate(&self, owner: &Text, want: &Want) -> Response {
-        let mut state = self.state.lock().unwrap();
-        let Some(IpNet::V4(pool)) = state.pool else { return refused(Kind::NotFound) };
-        let is_allocatable = |state: &State, address: Ipv4Addr| {
-            state.gateway != Some(IpAddr::V4(address)) && pool.hosts().any(|host| host == address)
-        };
-        let is_free = |state: &State, address: Ipv4Addr| {
-            is_allocatable(state, address) && state.held.iter().all(|(held, _)| *held != address)
-        };
-        let address = match want {
-            Want::Any => match pool.hosts().find(|address| is_free(&state, *address)) {
-                Some(address) => address,
-                None => return refused(Kind::Exhausted),
-            },
-            Want::Named(written) => match written.meaning() {
-                Some(Grant::Address(IpAddr::V4(address))) if is_allocatable(&state, address) => {
-                    if !is_free(&state, address) {
-                        return refused(Kind::Conflict);
-                    }
-                    address
-                }
-                _ => return refused(Kind::Invalid),
-            },
-            Want::Block(_) => return refused(Kind::Unsupported),
-        };
-        if !self.is_mended && *want == Want::Any {
-            drop(state);
-            yield_now();
-            state = self.state.lock().unwrap();
-        }
-        state.held.push((address, owner.clone()));
-        let grants = [Grant::Address(IpAddr::V4(address))].into_iter().collect();
-        Ok(Answer::Granted { grants, expires_ms: None })
+    fn create(&self, pool: &Text, prefix: &str, gateway: Option<&Text>) -> Response {
+        let Some(IpNet::V4(net)) = parse_prefix(prefix) else { return refused(Kind::Invalid) };
+        let gateway = gateway.and_then(|gateway| gateway.parse().ok());
+        self.state.lock().unwrap().pools.insert(pool.clone(), (net, gateway));
+        Ok(Answer::Done)
     }
 
-    fn release(&self, address: Option<Grant>, owner: &Text) -> Response {
-        let Some(Grant::Address(IpAddr::V4(address))) = address else { return refused(Kind::Invalid) };
+    fn allocate(&self, owner: &Text, requests: &[Request]) -> Response {
         let mut state = self.state.lock().unwrap();
-        match state.held.iter().position(|(held, _)| *held == address) {
+        let before = state.held.len();
+        let mut grants = Vec::new();
+        for request in requests {
+            let address = match state.pick(request) {
+                Ok(address) => address,
+                Err(kind) => {
+                    state.held.truncate(before);
+                    return refused(kind);
+                }
+            };
+            if !self.is_mended && requests.len() == 1 && request.want == Want::Any {
+                drop(state);
+                yield_now();
+                state = self.state.lock().unwrap();
+            }
+            state.held.push((request.pool.clone(), address, owner.clone()));
+            grants.push(Grant::Address(IpAddr::V4(address)));
+        }
+        Ok(Answer::Granted { grants: grants.into_iter().collect(), expires_ms: None })
+    }
+
+    fn release(&self, pool: &Text, address: Option<Grant>, owner: &Text) -> Response {
+        let mut state = self.state.lock().unwrap();
+        if !state.pools.contains_key(pool) {
+            return refused(Kind::NotFound);
+        }
+        let Some(Grant::Address(IpAddr::V4(address))) = address else { return refused(Kind::Invalid) };
+        match state.held.iter().position(|(of, held, _)| of == pool && *held == address) {
             None => refused(Kind::NotFound),
-            Some(place) if state.held[place].1 != *owner => refused(Kind::NotOwner),
+            Some(place) if state.held[place].2 != *owner => refused(Kind::NotOwner),
             Some(place) => {
-                state.held.swap_remove(place);
+                state.held.remove(place);
                 Ok(Answer::Done)
             }
         }
+    }
+
+    fn list(&self, pool: Option<&Text>) -> Response {
+        let state = self.state.lock().unwrap();
+        if pool.is_some_and(|pool| !state.pools.contains_key(pool)) {
+            return refused(Kind::NotFound);
+        }
+        let asked = state.held.iter().filter(|(of, ..)| pool.is_none_or(|pool| pool == of));
+        let line = |(pool, address, owner): &(Text, Ipv4Addr, Text)| Allocation {
+            pool: pool.clone(),
+            address: Grant::Address(IpAddr::V4(*address)),
+            owner: owner.clone(),
+            expires_ms: None,
+        };
+        Ok(Answer::Listed(asked.map(line).collect()))
     }
 }
 
@@ -140,24 +179,10 @@ impl Sut for ReadPickInsert {
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         Ok(match operation {
-            Operation::CreatePool { prefix, shape, .. } => {
-                let mut state = self.state.lock().unwrap();
-                state.pool = parse_prefix(prefix);
-                state.gateway = shape.gateway.as_ref().and_then(|gateway| gateway.parse().ok());
-                Ok(Answer::Done)
-            }
-            Operation::Allocate { owner, requests, .. } => self.allocate(owner, &requests[0].want),
-            Operation::Release { address, owner: Some(owner), .. } => self.release(address.meaning(), owner),
-            Operation::List { .. } => {
-                let held = &self.state.lock().unwrap().held;
-                let line = |(address, owner): &(Ipv4Addr, Text)| Allocation {
-                    pool: "p0".into(),
-                    address: Grant::Address(IpAddr::V4(*address)),
-                    owner: owner.clone(),
-                    expires_ms: None,
-                };
-                Ok(Answer::Listed(held.iter().map(line).collect()))
-            }
+            Operation::CreatePool { pool, prefix, shape } => self.create(pool, prefix, shape.gateway.as_ref()),
+            Operation::Allocate { owner, requests, .. } => self.allocate(owner, requests),
+            Operation::Release { pool, address, owner: Some(owner) } => self.release(pool, address.meaning(), owner),
+            Operation::List { pool } => self.list(pool.as_ref()),
             _ => refused(Kind::Unsupported),
         })
     }
@@ -221,6 +246,42 @@ fn turns_are_followed() {
         };
         assert_eq!((found("1 1 1 1 2 2 2 2"), found("1 1 1 2 2 2 2 1")), (false, true));
     }
+}
+
+/// Refuses all that is asked of it beside others.
+struct Refusing(Memory, Option<Kind>);
+
+impl Sut for Refusing {
+    fn contract(&self) -> &Contract {
+        self.0.contract()
+    }
+
+    fn reset(&mut self) -> Result<(), Failure> {
+        self.0.reset()
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        self.1.map_or_else(|| self.0.call(operation), |kind| Ok(refused(kind)))
+    }
+
+    fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        Ok(Some(Box::new(Refusing(Memory::new(), self.1.or(Some(Kind::Busy))))))
+    }
+}
+
+/// `tidy`, `classified`: nobody may be told for ever to try again, nor that storage failed, or that nobody knows, where
+/// nothing went wrong.
+#[test]
+fn refusals_that_nothing_explains_are_found() {
+    let scenario = parse("poolproof scenario 1\nlane\nlist\nlane\nlist\n").unwrap();
+    let found = |kind| {
+        let mut sut = Refusing(Memory::new(), kind);
+        let run = Examiner::thorough(&sut).examine(&mut sut, &scenario).unwrap();
+        run.finding.map(|finding| finding.violation.property)
+    };
+    assert_eq!(found(None), Some(Property::Tidy));
+    assert_eq!(found(Some(Kind::Storage)), Some(Property::Classified));
+    assert_eq!(found(Some(Kind::UnknownOutcome)), Some(Property::Classified));
 }
 
 /// Says that it begins and commits, and does each call at once.

@@ -24,7 +24,7 @@ use super::trace::{self, Trace};
 use crate::generate::Lanes;
 use crate::history::{self, Bounds, Broken, Call, History, Judgement, Outcome, Recorded};
 use crate::interrupt;
-use crate::model::Model;
+use crate::model::{Model, coverage};
 use crate::operation::{
     Allocation, Answer, Kind, Method, Operation, Refusal, Request, Requests, Response, Text, Want, Written,
 };
@@ -108,11 +108,15 @@ impl Parts {
 
 /// Numbers events in the order in which they happen.
 #[derive(Default)]
-struct Clock(AtomicU64);
+struct Clock {
+    events: AtomicU64,
+    /// Calls that came to something else than `busy`.
+    done: AtomicU64,
+}
 
 impl Clock {
     fn tick(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::SeqCst)
+        self.events.fetch_add(1, Ordering::SeqCst)
     }
 }
 
@@ -162,6 +166,7 @@ impl Runner {
             return Ok(None);
         }
         let mut calls = alone.calls;
+        let counted = calls.len();
         if let Some(watchdog) = &self.watchdog {
             watchdog.begin(Arc::new(scenario.clone()));
         }
@@ -178,6 +183,11 @@ impl Runner {
             stopped => stopped,
         };
         (run.operations, run.is_race) = (calls.len() as u64, true);
+        for Recorded { operation, outcome, .. } in &calls[counted..] {
+            if let Outcome::Answered(response) = outcome {
+                self.model.coverage.count_call(operation.method(), coverage::Outcome::of(response));
+            }
+        }
         let step = scenario.steps.len();
         run.finding = match found {
             Err(Stop::Failed(failure)) => return Err(failure),
@@ -217,9 +227,7 @@ impl Runner {
         let (model, traces) = (&self.model, &self.traces);
         let lane = |number: usize, mut handle: Box<dyn Sut + Send>, steps: Range<usize>| {
             let process = Text::from(format!("lane {}", number + 1));
-            let has_transactions = handle.contract().has_transactions();
-            let traces = traces.clone();
-            let mut caller = Caller { process, clock, has_transactions, model, traces, calls: Vec::new() };
+            let mut caller = Caller { process, clock, model, traces: traces.clone(), calls: Vec::new() };
             let _turn = turns.as_ref().map(|turns| turns.enter(number as u8));
             if turns.is_none() {
                 barrier.wait();
@@ -262,8 +270,7 @@ impl Runner {
     ) -> Result<(), Stop> {
         let process = Text::from("one caller");
         let (model, traces) = (&self.model, self.traces.clone());
-        let has_transactions = sut.contract().has_transactions();
-        let mut caller = Caller { process, clock, has_transactions, model, traces, calls: Vec::new() };
+        let mut caller = Caller { process, clock, model, traces, calls: Vec::new() };
         let watchdog = &self.watchdog;
         let done = guarded(watchdog, || {
             parts.end.clone().try_for_each(|index| caller.step(sut, index, &scenario.steps[index]))
@@ -307,7 +314,6 @@ impl Watch for Alone<'_> {
 struct Caller<'a> {
     process: Text,
     clock: &'a Clock,
-    has_transactions: bool,
     /// For pools as they were at the beginning.
     model: &'a Model,
     traces: Vec<Trace>,
@@ -318,11 +324,10 @@ impl Caller<'_> {
     /// Takes a step; what cannot be done here is passed over.
     fn step(&mut self, sut: &mut dyn Sut, index: usize, step: &Step) -> Result<(), Stop> {
         match step {
-            Step::Call(Operation::Begin | Operation::Commit | Operation::Rollback) if !self.has_transactions => Ok(()),
             Step::Call(operation) => {
                 let (model, traces) = (self.model, &self.traces);
                 let resolved = operation.resolve(|pool, operand: &Operand| trace::write(model, traces, pool, operand));
-                match resolved.filter(|call| outside(model.contract(), call).is_none()) {
+                match resolved.filter(|call| outside(sut.contract(), call).is_none()) {
                     Some(call) => self.keep(sut, index, call).map(|_| ()),
                     None => Ok(()),
                 }
@@ -375,29 +380,52 @@ impl Caller<'_> {
         if interrupt::requested() {
             return Err(Failure::Interrupted.into());
         }
-        let mut tries = 0;
+        let mut patience = Patience::of(self.clock);
         loop {
             turns::pass();
             let invoked = self.clock.tick();
             let response = guarded(&None, || sut.call(operation))??;
             let returned = Some(self.clock.tick());
-            let outcome = match &response {
-                Err(Refusal { kind: Kind::UnknownOutcome, .. }) => Outcome::Unknown,
-                answered => Outcome::Answered(answered.clone()),
-            };
-            if let Err(Refusal { kind: kind @ Kind::Storage, .. }) = &response {
+            if let Err(Refusal { kind: kind @ (Kind::Storage | Kind::UnknownOutcome), .. }) = &response {
                 let message = format!("`{operation}` was refused as `{kind}`, and nothing has failed");
                 return Err(Violation::new(Property::Classified, message).into());
             }
             let (process, operation) = (self.process.clone(), operation.clone());
+            let outcome = Outcome::Answered(response.clone());
             self.calls.push(Recorded { process, operation, invoked, returned, outcome });
-            tries += 1;
-            if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) || tries > BUSY_TRIES {
+            if !matches!(&response, Err(Refusal { kind: Kind::Busy, .. })) {
+                self.clock.done.fetch_add(1, Ordering::SeqCst);
                 return Ok(response);
+            }
+            if !patience.is_left(self.clock) {
+                let message = "it is busy for ever: none of the callers gets anything done";
+                return Err(Violation::new(Property::Tidy, message).into());
             }
             if !turns::wait_for_others() {
                 sleep(BUSY_PAUSE);
             }
         }
+    }
+}
+
+/// How long a caller waits who is told that the system is busy: as long as others get something done, and a while longer.
+struct Patience {
+    tries: u32,
+    done: u64,
+}
+
+impl Patience {
+    fn of(clock: &Clock) -> Patience {
+        Patience { tries: 0, done: clock.done.load(Ordering::SeqCst) }
+    }
+
+    fn is_left(&mut self, clock: &Clock) -> bool {
+        let now = Patience::of(clock);
+        if now.done != self.done {
+            *self = now;
+        }
+        self.tries += 1;
+        // Where turns are taken, a call of another's may be interrupted many times.
+        self.tries <= if turns::are_taken() { BUSY_TRIES * BUSY_TRIES } else { BUSY_TRIES }
     }
 }

@@ -1,9 +1,9 @@
-//! Scenarios with lanes: a few callers at a pool that is nearly full.
+//! Scenarios with lanes: a few callers at a pool that is nearly full, or at two.
 
 use fastrand::Rng;
 
 use crate::address::Family;
-use crate::contract::Contract;
+use crate::contract::{Clock, Contract};
 use crate::operation::{Method, Operation, PoolShape, Request, Requests, Text, Want};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 use crate::sut::Scheduling;
@@ -12,6 +12,9 @@ use crate::sut::Scheduling;
 const LONGEST_LANE: usize = 4;
 /// What is drained and filled at the end: all of a pool this small.
 const ALL: u32 = 16;
+
+/// The name of the second pool, where there is one.
+const SECOND: &str = "p1";
 
 /// So many turns are given at most; a call of SQLite's has some 30 steps of I/O.
 const MOST_TURNS: usize = 160;
@@ -43,7 +46,13 @@ impl Lanes {
         if rng.bool() {
             steps.push(Step::Fill { pool: pool.clone(), owner: text("z"), count: rng.u32(1..6), ttl_ms: None });
         }
-        let (beginning, lanes) = (steps.len(), rng.usize(2..=self.most));
+        let beginning = steps.len();
+        let mut pools = vec![pool];
+        if rng.u8(..4) == 0 {
+            steps.push(self.second_pool(&steps[0]));
+            pools.push(text(SECOND));
+        }
+        let lanes = rng.usize(2..=self.most);
         let has_turns = match self.scheduling {
             Scheduling::Machine => false,
             Scheduling::Turns => true,
@@ -55,21 +64,23 @@ impl Lanes {
         let may_have_transactions = self.contract.has_transactions() && rng.u8(..3) == 0;
         for lane in 0..lanes {
             steps.push(Step::Lane);
-            let first = steps.len();
+            let caller = Caller { lane, pools: &pools, beginning, first: steps.len() };
             let length = rng.usize(1..=LONGEST_LANE);
             let begins = (may_have_transactions && rng.bool()).then(|| rng.usize(..length));
             for place in 0..length {
                 if begins == Some(place) {
                     steps.push(Step::Call(Operation::Begin));
                 }
-                let step = self.step(&mut rng, &pool, lane, beginning, first..steps.len());
+                let step = self.step(&mut rng, &caller, &steps);
                 steps.push(step);
             }
             steps.extend(begins.and_then(|_| end_of_transaction(&mut rng)));
         }
         steps.push(Step::Join);
-        steps.push(Step::Drain { pool: pool.clone(), count: ALL });
-        steps.push(Step::Fill { pool, owner: text("y"), count: ALL, ttl_ms: None });
+        for pool in pools {
+            steps.push(Step::Drain { pool: pool.clone(), count: ALL });
+            steps.push(Step::Fill { pool, owner: text("y"), count: ALL, ttl_ms: None });
+        }
         Scenario { steps }
     }
 
@@ -95,36 +106,86 @@ impl Lanes {
         Step::Call(Operation::CreatePool { pool: pool.clone(), prefix: text(prefix), shape })
     }
 
-    /// A step of a lane: mostly of its own owner, now and then of somebody else's.
-    fn step(&self, rng: &mut Rng, pool: &Text, lane: usize, beginning: usize, own: std::ops::Range<usize>) -> Step {
+    /// One more pool, of the same family as the first, beside it.
+    fn second_pool(&self, first: &Step) -> Step {
+        let is_v6 = matches!(first, Step::Call(Operation::CreatePool { prefix, .. }) if prefix.contains(':'));
+        let (prefix, gateway) = if is_v6 { ("fd00::100/125", "fd00::101") } else { ("10.0.1.0/29", "10.0.1.1") };
+        let gateway = self.contract.limits.gateway_required.then(|| text(gateway));
+        let shape = PoolShape { gateway, ..PoolShape::default() };
+        Step::Call(Operation::CreatePool { pool: text(SECOND), prefix: text(prefix), shape })
+    }
+
+    /// A step of a lane after these: mostly of its own owner, now and then of somebody else's.
+    fn step(&self, rng: &mut Rng, caller: &Caller<'_>, steps: &[Step]) -> Step {
         let name = |lane: usize| text(&char::from(b'a' + lane as u8 % 24).to_string());
         // Some callers can give back only what they made.
         let knows_others = self.contract.limits.partial_release;
-        let owner = if knows_others && rng.u8(..8) == 0 { name(rng.usize(..self.most)) } else { name(lane) };
-        let allocate = |want| {
-            let requests = Requests::from_iter([Request { pool: pool.clone(), want }]);
-            Step::Call(Operation::Allocate { owner: owner.clone(), requests, ttl_ms: None })
-        };
+        let is_other = knows_others && rng.u8(..8) == 0;
+        let owner = name(if is_other { rng.usize(..self.most) } else { caller.lane });
+        let pool = &caller.pools[rng.usize(..caller.pools.len())];
+        let allocate = |want| allocate(&owner, &[(pool, want)], None);
         let nth = |rng: &mut Rng| Operand::Nth(rng.i64(0..6) / rng.i64(1..3), Spelling::Plain);
         let has = |method| self.contract.has(method);
-        match rng.u8(..16) {
+        let release =
+            |pool: &Text, address, owner| Operation::Release { pool: pool.clone(), address, owner: Some(owner) };
+        Step::Call(match rng.u8(..20) {
             0..6 => allocate(Want::Any),
             6..8 => allocate(Want::Named(nth(rng))),
-            8..13 if has(Method::Release) && !own.is_empty() => {
-                let step = rng.usize(own) as u32;
-                let address = Operand::Granted(GrantRef { step, nth: 0 }, Spelling::Plain);
-                Step::Call(Operation::Release { pool: pool.clone(), address, owner: Some(owner) })
+            8..13 if has(Method::Release) && caller.first < steps.len() => {
+                let step = rng.usize(caller.first..steps.len());
+                let address = Operand::Granted(GrantRef { step: step as u32, nth: 0 }, Spelling::Plain);
+                release(pool_of(&steps[step]).unwrap_or(pool), address, owner)
             }
-            13 if has(Method::Release) && beginning > 1 => {
+            13 if has(Method::Release) && caller.beginning > 1 => {
                 let address = Operand::Granted(GrantRef { step: 1, nth: rng.u32(..4) }, Spelling::Plain);
-                Step::Call(Operation::Release { pool: pool.clone(), address, owner: Some(text("z")) })
+                release(&caller.pools[0], address, text("z"))
             }
-            14 if has(Method::Release) && knows_others => {
-                Step::Call(Operation::Release { pool: pool.clone(), address: nth(rng), owner: Some(owner) })
-            }
-            15 if has(Method::ReleaseOwner) => Step::Call(Operation::ReleaseOwner { owner }),
+            14 if has(Method::Release) && knows_others => release(pool, nth(rng), owner),
+            15 if has(Method::ReleaseOwner) => Operation::ReleaseOwner { owner },
+            16 if has(Method::List) => Operation::List { pool: rng.bool().then(|| pool.clone()) },
+            17 if has(Method::Usage) => Operation::Usage { pool: pool.clone() },
+            18 => self.rare(rng, caller, pool, &owner),
             _ => allocate(Want::Any),
+        })
+    }
+
+    /// What touches more than an address.
+    fn rare(&self, rng: &mut Rng, caller: &Caller<'_>, pool: &Text, owner: &Text) -> Operation<Operand> {
+        let is_second = *pool != caller.pools[0];
+        match rng.u8(..4) {
+            0 if self.contract.atomic && is_second => {
+                allocate(owner, &[(&caller.pools[0], Want::Any), (pool, Want::Any)], None)
+            }
+            1 if self.contract.has(Method::PoolDelete) && is_second => Operation::DeletePool { pool: pool.clone() },
+            2 if self.contract.blocks => {
+                allocate(owner, &[(pool, Want::Block(if rng.bool() { 31 } else { 127 }))], None)
+            }
+            _ if self.contract.clock == Clock::Virtual => allocate(owner, &[(pool, Want::Any)], Some(rng.u64(1..100))),
+            _ => allocate(owner, &[(pool, Want::Any)], None),
         }
+    }
+}
+
+/// Who draws steps of a lane.
+struct Caller<'a> {
+    lane: usize,
+    pools: &'a [Text],
+    /// Where the steps end that come before all lanes and have to do with the first pool.
+    beginning: usize,
+    /// The first step of the lane.
+    first: usize,
+}
+
+fn allocate(owner: &Text, requests: &[(&Text, Want<Operand>)], ttl_ms: Option<u64>) -> Operation<Operand> {
+    let requests = requests.iter().map(|(pool, want)| Request { pool: (*pool).clone(), want: want.clone() });
+    Operation::Allocate { owner: owner.clone(), requests: Requests::from_iter(requests), ttl_ms }
+}
+
+/// The pool that a step takes from first.
+fn pool_of(step: &Step) -> Option<&Text> {
+    match step {
+        Step::Call(Operation::Allocate { requests, .. }) => requests.first().map(|request| &request.pool),
+        _ => None,
     }
 }
 

@@ -89,8 +89,8 @@ impl Mentioned {
         true
     }
 
-    /// The answers with which this call would change something in the state of the model; nothing where they are too many.
-    /// Those that the model does not allow may be among them.
+    /// The answers with which this call would change something in the state of the model; nothing where they are too many,
+    /// or tell a time and nobody has told yet what the clock reads. Those that the model does not allow may be among them.
     pub(super) fn answers(&self, model: &Model, operation: &Operation) -> Option<Vec<Response>> {
         let answer = match operation {
             Operation::Allocate { owner: _, requests, ttl_ms } => return self.grants(model, requests, *ttl_ms),
@@ -98,8 +98,8 @@ impl Mentioned {
                 let held = model.held().filter(|(.., holder)| holder == owner);
                 Answer::Released(held.map(|(pool, grant, _)| (pool, grant)).collect())
             }
-            Operation::Renew { ttl_ms, .. } => Answer::Renewed { expires_ms: model.now_ms().saturating_add(*ttl_ms) },
-            Operation::Advance { ms } => Answer::Now { now_ms: model.now_ms().saturating_add(*ms) },
+            Operation::Renew { ttl_ms, .. } => Answer::Renewed { expires_ms: model.told_after(*ttl_ms)? },
+            Operation::Advance { ms } => Answer::Now { now_ms: model.told_after(*ms)? },
             _ => Answer::Done,
         };
         Some(vec![Ok(answer)])
@@ -107,8 +107,10 @@ impl Mentioned {
 
     /// Every way to grant these requests.
     fn grants(&self, model: &Model, requests: &[Request], ttl_ms: Option<u64>) -> Option<Vec<Response>> {
-        let has_clock = model.contract().clock != Clock::None;
-        let expires_ms = ttl_ms.filter(|_| has_clock).map(|ttl_ms| model.now_ms().saturating_add(ttl_ms));
+        let expires_ms = match ttl_ms.filter(|_| model.contract().clock != Clock::None) {
+            Some(ttl_ms) => Some(model.told_after(ttl_ms)?),
+            None => None,
+        };
         let mut ways: Vec<Vec<Grant>> = vec![Vec::new()];
         for request in requests {
             let mut longer = Vec::new();

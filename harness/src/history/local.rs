@@ -85,7 +85,9 @@ struct Parts {
 impl Parts {
     /// Takes the calls apart; nothing where a call touches several addresses, or something else.
     fn of(model: &Model, calls: &[Call], from: usize) -> Option<Parts> {
-        if model.contract().repeat != Repeat::Another {
+        // Where pools overlap, what one of them has handed out may be taken in the others.
+        let is_coupled = !model.contract().disjoint_pools && model.has_overlapping_pools();
+        if model.contract().repeat != Repeat::Another || is_coupled {
             return None;
         }
         let mut parts = Parts::default();
@@ -361,7 +363,7 @@ fn follows(model: &Model, calls: &[Call], order: &[usize], adopted: &HashMap<usi
             Outcome::Answered(response) => Some(response),
             Outcome::Unknown => adopted.get(index),
         };
-        response.is_some_and(|response| model.judge(&recorded.operation, response).is_ok())
+        response.is_some_and(|response| model.judge(&recorded.operation, response).is_ok() && !model.is_uncertain())
     })
 }
 

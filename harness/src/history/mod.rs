@@ -20,11 +20,13 @@
 //! | `search` | the search through orders, for what is left |
 //! | `units` | calls that take effect together: transactions |
 //! | `effects` | what calls of unknown outcome may have done |
+//! | `relation` | which calls have to do with one that cannot be explained |
 
 mod chain;
 mod effects;
 pub mod lines;
 mod local;
+mod relation;
 mod search;
 mod stories;
 mod units;
@@ -41,6 +43,9 @@ pub type Event = u64;
 
 /// So many calls are shown with a violation at most.
 const MOST_SHOWN: usize = 12;
+
+/// Why nothing is said after an answer that leaves open what it has done.
+const LOST: &str = "an answer leaves open what is held, and whatever comes after it could be right";
 
 /// After every event: what never returned does so then.
 const NEVER: Event = Event::MAX;
@@ -147,7 +152,7 @@ impl History {
 /// How far a search may go.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// So many states of the system at most.
+    /// So many states in which the system may be at once, at most.
     pub states: usize,
     /// So long at most.
     pub time: Duration,
@@ -239,6 +244,9 @@ fn judge_ordered(calls: &[Call], contract: &Contract, bounds: Bounds) -> Judgeme
         Ok(next) => next,
         Err(conflict) => return Judgement::Violated(conflict),
     };
+    if model.is_uncertain() {
+        return Judgement::Unknown { why: LOST.to_owned() };
+    }
     if first_overlap == calls.len() {
         return Judgement::Linearizable { order };
     }
@@ -270,7 +278,8 @@ fn in_sequence(model: &mut Model, calls: &[Call], order: &mut Vec<usize>) -> Res
             return Ok(index);
         }
         let judged = model.judge(&call.recorded.operation, response);
-        judged.map_err(|violation| Conflict { core: vec![index], why: violation.message })?;
+        let core = || relation::related(calls, &[index], call.returned);
+        judged.map_err(|violation| Conflict { core: core(), why: violation.message })?;
         order.push(index);
     }
     Ok(calls.len())

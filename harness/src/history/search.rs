@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::effects::Mentioned;
+use super::relation::related;
 use super::units::{Unit, units};
-use super::{Bounds, Call, Conflict, Event, Judgement, MOST_SHOWN, NEVER, Outcome, Recorded};
+use super::{Bounds, Call, Conflict, Event, Judgement, LOST, NEVER, Outcome, Recorded};
 use crate::model::Model;
 use crate::operation::{Operation, Response};
 
@@ -40,8 +41,13 @@ struct Link {
     before: Option<Arc<Link>>,
 }
 
-/// What tells configurations apart: the units under way that have taken effect, and the fingerprint of the model.
-type Key = (u128, u64);
+/// What tells configurations apart: the units under way that have taken effect, the fingerprint of the model, and what it has
+/// learnt.
+type Key = (u128, u64, (Option<i128>, bool));
+
+fn key(done: u128, model: &Model) -> Key {
+    (done, model.fingerprint(), model.learnt())
+}
 
 /// Configurations that differ.
 type Configurations = HashMap<Key, Configuration>;
@@ -70,9 +76,8 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
         mentioned,
         bounds,
         started: Instant::now(),
-        visited: 0,
         under_way: Vec::new(),
-        configurations: HashMap::from([((0, 0), Configuration { model, done: 0, order: None })]),
+        configurations: HashMap::from([((0, 0, (None, false)), Configuration { model, done: 0, order: None })]),
     };
     for (_, unit, is_return) in events(&units) {
         let going_on = if is_return { search.returned(unit) } else { search.invoked(unit) };
@@ -82,7 +87,10 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
             Err(Stop::None) => return Judgement::Violated(search.conflict(unit)),
         }
     }
-    let order = search.configurations.into_values().next().and_then(|configuration| configuration.order);
+    // Of a model that has lost track anything is said to be right.
+    let last = search.configurations.into_values().find(|configuration| !configuration.model.is_uncertain());
+    let Some(last) = last else { return unknown(LOST) };
+    let order = last.order;
     let links = std::iter::successors(order.as_deref(), |link| link.before.as_deref());
     let mut last_first: Vec<usize> = links.flat_map(|link| units[link.unit].calls.iter().rev().copied()).collect();
     last_first.reverse();
@@ -113,7 +121,6 @@ struct Search<'a> {
     mentioned: Option<Mentioned>,
     bounds: Bounds,
     started: Instant,
-    visited: usize,
     /// The units under way; nothing where one has ended.
     under_way: Vec<Option<usize>>,
     configurations: Configurations,
@@ -139,7 +146,7 @@ impl Search<'_> {
         while let Some(configuration) = open.pop() {
             if configuration.done & bit != 0 {
                 let done = configuration.done & !bit;
-                let key = (done, configuration.model.fingerprint());
+                let key = key(done, &configuration.model);
                 after.entry(key).or_insert(Configuration { done, ..configuration });
                 continue;
             }
@@ -147,6 +154,9 @@ impl Search<'_> {
                 if seen.insert(key) {
                     open.push(next);
                 }
+            }
+            if seen.len() > self.bounds.states {
+                return Err(Stop::Bound("the system may be in too many states at once"));
             }
         }
         self.under_way[place] = None;
@@ -162,13 +172,10 @@ impl Search<'_> {
             let Some(unit) = unit.filter(|_| configuration.done & bit == 0) else { continue };
             for model in self.moved_on(&configuration.model, &self.units[unit])? {
                 let order = Some(Arc::new(Link { unit, before: configuration.order.clone() }));
-                let key = (configuration.done | bit, model.fingerprint());
-                after.push((Configuration { model, done: key.0, order }, key));
+                let done = configuration.done | bit;
+                let key = key(done, &model);
+                after.push((Configuration { model, done, order }, key));
             }
-        }
-        self.visited += after.len();
-        if self.visited > self.bounds.states {
-            return Err(Stop::Bound("there are too many orders to search through"));
         }
         if self.started.elapsed() > self.bounds.time {
             return Err(Stop::Bound("the search takes too long"));
@@ -206,21 +213,19 @@ impl Search<'_> {
             (Outcome::Answered(response), _) => Ok(Cow::Borrowed(std::slice::from_ref(response))),
             (Outcome::Unknown, Some(mentioned)) => {
                 let answers = mentioned.answers(model, &recorded.operation);
-                answers.map(Cow::Owned).ok_or(Stop::Bound("a call of unknown outcome may have done too many things"))
+                answers.map(Cow::Owned).ok_or(Stop::Bound(
+                    "a call of unknown outcome may have done too many things, or its times are unknown",
+                ))
             }
             (Outcome::Unknown, None) => Ok(Cow::Borrowed(&[])),
         }
     }
 
-    /// The call that cannot be explained, with those that it overlaps and some that came just before.
+    /// The unit that cannot be explained, with calls that have to do with it.
     fn conflict(&self, last: usize) -> Conflict {
-        let returned = self.units[last].ended;
-        let came_before = self.calls.iter().enumerate().filter(|(_, call)| call.invoked < returned);
-        let mut core: Vec<usize> = came_before.map(|(index, _)| index).collect();
-        core.sort_by_key(|index| std::cmp::Reverse(self.calls[*index].returned.min(returned)));
-        core.truncate(MOST_SHOWN);
-        core.sort_unstable();
-        Conflict { core, why: "no order of the calls up to this one explains its answer".to_owned() }
+        let unit = &self.units[last];
+        let core = related(self.calls, &unit.calls, unit.ended);
+        Conflict { core, why: "no order of the calls up to the last of these explains its answer".to_owned() }
     }
 }
 

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::company::{Common, Company};
 use super::coverage::AddressClass;
 use super::epoch::Epoch;
+use super::layout::overlap;
 use super::placement::{class_of_forbidden, count_granted, forbidden_because};
 use super::pool::{Expiry, Freed, Held, Moment, Pool};
 use super::reason::{Reason, Reasons};
@@ -138,9 +139,18 @@ impl Model {
     /// Where pools overlap, the protocol does not say whether an address that one of them has handed out is taken in the
     /// others as well.
     fn is_held_elsewhere(&self, pool: &Pool, span: Span) -> bool {
+        !self.contract.disjoint_pools && self.others(pool).any(|other| other.overlapping(span).next().is_some())
+    }
+
+    /// What other pools have handed out of this one's prefix.
+    fn held_elsewhere(&self, pool: &Pool) -> impl Iterator<Item = Span> {
+        self.others(pool).flat_map(|other| other.overlapping(pool.layout.prefix)).map(|held| held.grant.span())
+    }
+
+    /// All other pools of the same family.
+    fn others(&self, pool: &Pool) -> impl Iterator<Item = &Pool> {
         let is_another = |other: &&Pool| !std::ptr::eq(*other, pool) && other.layout.family == pool.layout.family;
-        let mut others = self.state.pools().values().filter(is_another);
-        !self.contract.disjoint_pools && others.any(|other| other.overlapping(span).next().is_some())
+        self.state.pools().values().filter(is_another)
     }
 
     fn reason_of_holder(&self, reasons: &mut Reasons, held: &Held) {
@@ -187,10 +197,7 @@ impl Model {
         let mut pools: SmallVec<[&Text; 4]> = requests.iter().map(|request| &request.pool).collect();
         pools.sort_unstable();
         pools.dedup();
-        let layouts = pools.iter().filter_map(|pool| Some(&self.state.pools().get(*pool)?.layout));
-        let mut prefixes: SmallVec<[_; 4]> = layouts.map(|layout| (layout.family, layout.prefix)).collect();
-        prefixes.sort_unstable_by_key(|(family, prefix)| (*family, prefix.first));
-        prefixes.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[1].1.first <= pair[0].1.last)
+        overlap(pools.iter().filter_map(|pool| Some(&self.state.pools().get(*pool)?.layout)))
     }
 
     fn reasons_against_common(&self, reasons: &mut Reasons, common: Common) {
@@ -216,13 +223,13 @@ impl Model {
         let mut by_pool: SmallVec<[&Request; 4]> = requests.iter().collect();
         by_pool.sort_unstable_by_key(|request| &request.pool);
         for requests in by_pool.chunk_by(|one, other| one.pool == other.pool) {
-            if let Some(pool) = self.state.pools().get(&requests[0].pool)
-                && !fits(pool, requests.iter().copied().filter(|request| !again(request)))
-            {
+            let Some(pool) = self.state.pools().get(&requests[0].pool) else { continue };
+            let fits_beside =
+                |elsewhere: &[Span]| fits(pool, requests.iter().copied().filter(|request| !again(request)), elsewhere);
+            if !fits_beside(&[]) {
                 reasons.push(Reason::must(Kind::Exhausted, Property::Exclusive, "there is no room for it"));
-            }
-            if let Some(pool) = self.state.pools().get(&requests[0].pool)
-                && self.is_held_elsewhere(pool, pool.layout.prefix)
+            } else if self.is_held_elsewhere(pool, pool.layout.prefix)
+                && !fits_beside(&self.held_elsewhere(pool).collect::<Vec<Span>>())
             {
                 reasons.push(Reason::may(Kind::Exhausted));
             }
@@ -572,11 +579,11 @@ enum Again {
     Another,
 }
 
-/// Can the free space of a pool serve these requests, all of them its own, at once?
-fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>) -> bool {
+/// Can the free space of a pool serve these requests, all of them its own, at once, if what is held elsewhere is taken here, too?
+fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>, elsewhere: &[Span]) -> bool {
     let mut any = 0;
     let mut blocks: SmallVec<[u8; 4]> = SmallVec::new();
-    let mut named: SmallVec<[Span; 4]> = SmallVec::new();
+    let mut taken: SmallVec<[Span; 4]> = elsewhere.iter().copied().collect();
     for request in requests {
         match &request.want {
             Want::Any => any += 1,
@@ -585,7 +592,7 @@ fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>) -> bool {
                 None => return false,
             },
             // One that is held or forbidden has its own reason; here it takes no room.
-            Want::Named(address) => named.extend(
+            Want::Named(address) => taken.extend(
                 address
                     .meaning()
                     .map(Grant::span)
@@ -594,5 +601,5 @@ fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>) -> bool {
         }
     }
     // Naming a free address alone never exhausts a pool.
-    (any == 0 && blocks.is_empty()) || pool.fits(any, &blocks, &named)
+    (any == 0 && blocks.is_empty()) || pool.fits(any, &blocks, &taken)
 }

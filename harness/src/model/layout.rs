@@ -1,5 +1,7 @@
 //! What a pool may hand out: its prefix, ranges, gateway, exclusions and edges as spans.
 
+use smallvec::SmallVec;
+
 use super::spans;
 use crate::address::{Count, Family, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::operation::PoolShape;
@@ -116,6 +118,13 @@ pub fn edges(family: Family, length: u8, prefix: Span) -> impl Iterator<Item = S
     };
     let first = first.then_some(Span::one(prefix.first));
     first.into_iter().chain(last.then_some(Span::one(prefix.last)))
+}
+
+/// Do some of these have addresses in common?
+pub(super) fn overlap<'l>(layouts: impl Iterator<Item = &'l Layout>) -> bool {
+    let mut prefixes: SmallVec<[(Family, Span); 4]> = layouts.map(|layout| (layout.family, layout.prefix)).collect();
+    prefixes.sort_unstable_by_key(|(family, prefix)| (*family, prefix.first));
+    prefixes.windows(2).any(|pair| pair[0].0 == pair[1].0 && pair[1].1.first <= pair[0].1.last)
 }
 
 #[cfg(test)]

@@ -180,6 +180,22 @@ impl Model {
         self.now.earliest
     }
 
+    /// What the system's clock will read so much later, if it has ever told what it reads.
+    pub(crate) fn told_after(&self, ms: u64) -> Option<u64> {
+        let epoch = self.epoch?;
+        u64::try_from(epoch.earliest + i128::from(self.now.earliest) + i128::from(ms)).ok()
+    }
+
+    /// What it has learnt from answers that no state shows: where the clock began, and whether it has lost track.
+    pub(crate) fn learnt(&self) -> (Option<i128>, bool) {
+        (self.epoch.map(|epoch| epoch.earliest), self.uncertain)
+    }
+
+    /// Are there pools that have addresses in common?
+    pub(crate) fn has_overlapping_pools(&self) -> bool {
+        layout::overlap(self.state.pools().values().map(|pool| &pool.layout))
+    }
+
     /// The instant on the model's own clock that lies `offset_ms` beside a time told for an expiry. On
     /// real time, where that is not known exactly, one that lies surely before it, or surely not before it.
     pub fn instant_of(&self, told_ms: u64, offset_ms: i64) -> Option<u64> {

@@ -156,17 +156,15 @@ impl Pool {
     }
 
     /// Can `addresses` single ones and one block of each of these host-bit lengths be placed at
-    /// once, beside what is held and the addresses in `named`?
+    /// once, beside what is held and what is `taken`?
     ///
     /// Aligned blocks need no search: whichever aligned block is taken, it uses up exactly
     /// 2^(k-j) of the aligned blocks of every shorter length, so counting from the longest decides.
-    pub fn fits(&self, addresses: u128, blocks: &[u8], named: &[Span]) -> bool {
-        if blocks.is_empty() {
-            let named = named.len() as u128;
-            let free = self.layout.capacity.minus(self.allocated()).saturated();
-            return free >= addresses.saturating_add(named);
+    pub fn fits(&self, addresses: u128, blocks: &[u8], taken: &[Span]) -> bool {
+        if blocks.is_empty() && taken.is_empty() {
+            return self.layout.capacity.minus(self.allocated()).saturated() >= addresses;
         }
-        let free = self.free_spans(named);
+        let free = self.free_spans(taken);
         let mut wanted: Vec<u8> = blocks.to_vec();
         wanted.sort_unstable_by(|a, b| b.cmp(a));
         let lengths = wanted.chunk_by(|a, b| a == b).map(|alike| (alike[0], alike.len() as u128));
@@ -182,10 +180,10 @@ impl Pool {
         })
     }
 
-    /// What is free, without the addresses in `named`; linear in what is held.
-    fn free_spans(&self, named: &[Span]) -> Vec<Span> {
+    /// What is free and not taken; linear in what is held.
+    fn free_spans(&self, taken: &[Span]) -> Vec<Span> {
         let held = self.held.values().map(|held| held.grant.span());
-        let mut taken: Vec<Span> = held.chain(named.iter().copied()).collect();
+        let mut taken: Vec<Span> = held.chain(taken.iter().copied()).collect();
         spans::merge(&mut taken);
         spans::without(&self.layout.allocatable, &taken)
     }

@@ -13,7 +13,7 @@
 
 mod plugin;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +58,8 @@ pub struct Cni {
     live: Vec<Attachment>,
     /// What was live when this one was started beside others.
     inherited: Vec<Attachment>,
+    /// Which of those that all runtimes know some runtime deletes, by owner and interface.
+    claimed: Arc<Mutex<HashSet<(Text, String)>>>,
     /// The last few that were deleted, oldest first; none of them is live again.
     deleted: VecDeque<Attachment>,
     /// Faults are about to strike the next run of the plugin, or its steps are counted.
@@ -146,6 +148,7 @@ impl Cni {
             number: 0,
             others: 0,
             left: Arc::default(),
+            claimed: Arc::default(),
             pools: BTreeMap::new(),
             live: Vec::new(),
             inherited: Vec::new(),
@@ -156,15 +159,18 @@ impl Cni {
         })
     }
 
-    /// Another runtime on the same folder, which knows what this one knows now. The names of its interfaces are its own.
+    /// Another runtime on the same folder, which knows what this one knows now. The names of its interfaces are its own. It
+    /// cannot list what others make meanwhile: a plugin says only whether something is there that one knows of.
     fn runtime(&self, number: usize) -> Cni {
+        let methods = self.contract.methods.without(Method::List);
         Cni {
             plugin: self.plugin.clone(),
-            contract: self.contract.clone(),
+            contract: Contract { methods, ..self.contract.clone() },
             directory: self.directory.clone(),
             number,
             others: 0,
             left: self.left.clone(),
+            claimed: self.claimed.clone(),
             pools: self.pools.clone(),
             live: self.live.clone(),
             inherited: self.live.clone(),
@@ -180,6 +186,7 @@ impl Cni {
         if self.number != 0 {
             return;
         }
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
         for Left { made, deleted } in left {
             for gone in deleted {
@@ -414,7 +421,8 @@ impl Cni {
         };
         let config = self.config(vec![pool.range_set.clone()]);
         let holds = |held: &Attachment| held.holds(pool_name, address);
-        if let Some(place) = self.live.iter().position(|held| held.owner == *owner && holds(held)) {
+        let own = self.live.iter().position(|held| held.owner == *owner && holds(held));
+        if let Some(place) = own.filter(|place| self.claims(*place)) {
             if self.live[place].grants.len() > 1 {
                 return refuse(Kind::Unsupported, "CNI releases what one call was granted only as a whole");
             }
@@ -426,13 +434,28 @@ impl Cni {
         let stale = stale.map(|old| (old.interface.clone(), old.config.clone()));
         let (interface, config) = stale.unwrap_or_else(|| (NO_INTERFACE.to_owned(), config));
         self.delete_silently(owner, &interface, &config)?;
+        if self.number != 0 {
+            return refuse(Kind::Unsupported, "one runtime of several cannot know whether somebody else holds it");
+        }
         if self.live.iter().any(holds) { refuse(Kind::NotOwner, "somebody else holds it") } else { Ok(Answer::Done) }
+    }
+
+    /// Is it this runtime that deletes an attachment? Of those that all runtimes know, the first that comes deletes it.
+    fn claims(&self, place: usize) -> bool {
+        let held = &self.live[place];
+        let is_common = self.inherited.iter().any(|old| old.is(held));
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        !is_common || claimed.insert((held.owner.clone(), held.interface.clone()))
     }
 
     fn release_owner(&mut self, owner: &Text) -> Outcome<Answer> {
         check_owner(owner)?;
         let mut released = Vec::new();
         while let Some(place) = self.live.iter().position(|held| held.owner == *owner) {
+            if !self.claims(place) {
+                self.bury(place);
+                continue;
+            }
             let gone = self.detach(place, true)?;
             released.extend(gone.grants.into_iter().map(|(pool, address)| (pool, Grant::Address(address))));
         }
