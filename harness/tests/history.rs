@@ -732,7 +732,7 @@ fn transactions_of_several_callers_are_judged_as_a_whole() {
 }
 
 /// Histories under other contracts, and the exit code that `poolproof history` has for each.
-const CONTRACTS: [(&str, &str, &str, u8); 10] = [
+const CONTRACTS: [(&str, &str, &str, u8); 11] = [
     (
         "a clock that does not begin at 0, moved by a call of unknown outcome",
         r#""clock":"virtual""#,
@@ -774,6 +774,12 @@ const CONTRACTS: [(&str, &str, &str, u8); 10] = [
         r#""disjoint_pools":false"#,
         r#"1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.0"]}; 2=allocate {"owner":"b","requests":[{"pool":"q","address":"10.0.0.1"}]}: !exhausted"#,
         1,
+    ),
+    (
+        "requests are counted, though two of them name the same address",
+        r#""blocks":false"#,
+        r#"1=allocate {"owner":"a","requests":[{"pool":"p"},{"pool":"p","address":"10.0.0.1"},{"pool":"p","address":"10.0.0.1"}]}: !exhausted"#,
+        0,
     ),
     (
         "whatever follows a call that may have been done in part",

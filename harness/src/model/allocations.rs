@@ -583,7 +583,7 @@ enum Again {
 fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>, elsewhere: &[Span]) -> bool {
     let mut any = 0;
     let mut blocks: SmallVec<[u8; 4]> = SmallVec::new();
-    let mut taken: SmallVec<[Span; 4]> = elsewhere.iter().copied().collect();
+    let mut named: SmallVec<[Span; 4]> = SmallVec::new();
     for request in requests {
         match &request.want {
             Want::Any => any += 1,
@@ -592,7 +592,7 @@ fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>, elsewhere:
                 None => return false,
             },
             // One that is held or forbidden has its own reason; here it takes no room.
-            Want::Named(address) => taken.extend(
+            Want::Named(address) => named.extend(
                 address
                     .meaning()
                     .map(Grant::span)
@@ -601,5 +601,11 @@ fn fits<'r>(pool: &Pool, requests: impl Iterator<Item = &'r Request>, elsewhere:
         }
     }
     // Naming a free address alone never exhausts a pool.
-    (any == 0 && blocks.is_empty()) || pool.fits(any, &blocks, &taken)
+    if any == 0 && blocks.is_empty() {
+        return true;
+    }
+    match elsewhere {
+        [] => pool.fits(any, &blocks, &named),
+        _ => pool.fits_beside(any, &blocks, &[&named, elsewhere].concat()),
+    }
 }

@@ -155,15 +155,22 @@ impl Pool {
         Some(held)
     }
 
+    /// Can `addresses` single ones and one block of each of these host-bit lengths be placed at once, beside what is held and the
+    /// free addresses in `named`? One that is named twice counts twice: an allocator may count requests.
+    pub fn fits(&self, addresses: u128, blocks: &[u8], named: &[Span]) -> bool {
+        if !blocks.is_empty() {
+            return self.fits_beside(addresses, blocks, named);
+        }
+        let free = self.layout.capacity.minus(self.allocated()).saturated();
+        free >= addresses.saturating_add(named.len() as u128)
+    }
+
     /// Can `addresses` single ones and one block of each of these host-bit lengths be placed at
     /// once, beside what is held and what is `taken`?
     ///
     /// Aligned blocks need no search: whichever aligned block is taken, it uses up exactly
     /// 2^(k-j) of the aligned blocks of every shorter length, so counting from the longest decides.
-    pub fn fits(&self, addresses: u128, blocks: &[u8], taken: &[Span]) -> bool {
-        if blocks.is_empty() && taken.is_empty() {
-            return self.layout.capacity.minus(self.allocated()).saturated() >= addresses;
-        }
+    pub fn fits_beside(&self, addresses: u128, blocks: &[u8], taken: &[Span]) -> bool {
         let free = self.free_spans(taken);
         let mut wanted: Vec<u8> = blocks.to_vec();
         wanted.sort_unstable_by(|a, b| b.cmp(a));
