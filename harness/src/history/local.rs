@@ -415,18 +415,18 @@ impl Pools {
     /// An instant for each call that found its pool full.
     fn instants(&mut self, calls: &[Call], full: &[(Text, usize)]) -> Result<Vec<(Instant, usize)>, Problem> {
         self.0.values_mut().for_each(|fullness| fullness.free.sort_unstable_by_key(|gap| gap.from));
-        let merged: HashMap<&Text, Vec<Range<Event>>> =
-            self.0.iter().map(|(name, fullness)| (name, merge(&fullness.free))).collect();
+        let sorted: HashMap<&Text, (Vec<Range<Event>>, Reach<'_>)> =
+            self.0.iter().map(|(name, Fullness { free, .. })| (name, (merge(free), Reach::of(free)))).collect();
         let mut instants = Vec::with_capacity(full.len());
         let mut is_decided = true;
         for (pool, index) in full {
-            let (call, fullness) = (&calls[*index], &self.0[pool]);
-            let instant = first_outside(&merged[pool], call.invoked);
+            let (call, fullness, (merged, reach)) = (&calls[*index], &self.0[pool], &sorted[pool]);
+            let instant = first_outside(merged, call.invoked);
             if fullness.untouched == 0 && instant < call.returned {
                 instants.push(((instant, Side::Full, 0), *index));
                 continue;
             }
-            if let Some(conflict) = fullness.conflict(pool, call, *index) {
+            if let Some(conflict) = fullness.conflict(pool, reach, call, *index) {
                 return Err(Problem::Impossible(conflict));
             }
             is_decided = false;
@@ -437,12 +437,11 @@ impl Pools {
 
 impl Fullness {
     /// Why the pool cannot have been full during this call, if that is so in every story.
-    fn conflict(&self, pool: &Text, call: &Call, index: usize) -> Option<Conflict> {
+    fn conflict(&self, pool: &Text, reach: &Reach<'_>, call: &Call, index: usize) -> Option<Conflict> {
         let mut core = vec![index];
         let mut covered = call.invoked;
         while self.untouched == 0 && covered < call.returned {
-            let reaching = self.free.iter().take_while(|gap| gap.from <= covered).filter(|gap| gap.is_sure);
-            let gap = reaching.max_by_key(|gap| gap.to).filter(|gap| gap.to > covered)?;
+            let gap = reach.furthest_from(covered).filter(|gap| gap.to > covered)?;
             core.extend(&gap.calls);
             covered = gap.to;
         }
@@ -452,6 +451,32 @@ impl Fullness {
         let what = if self.untouched > 0 { "an address that no call touches" } else { "some address" };
         let why = format!("`{pool}` was said to be exhausted, but {what} was free at any time of that call");
         Some(Conflict { core, why })
+    }
+}
+
+/// Which gap reaches furthest, among those that are in every story.
+struct Reach<'g> {
+    /// When each begins; they are sorted by that.
+    begins: Vec<Event>,
+    /// The one that reaches furthest up to there.
+    furthest: Vec<&'g Gap>,
+}
+
+impl<'g> Reach<'g> {
+    fn of(free: &'g [Gap]) -> Reach<'g> {
+        let mut reach = Reach { begins: Vec::new(), furthest: Vec::<&Gap>::new() };
+        for gap in free.iter().filter(|gap| gap.is_sure) {
+            reach.begins.push(gap.from);
+            let furthest = reach.furthest.last().copied().filter(|before| before.to >= gap.to);
+            reach.furthest.push(furthest.unwrap_or(gap));
+        }
+        reach
+    }
+
+    /// The one that reaches furthest of those that have begun by this event.
+    fn furthest_from(&self, event: Event) -> Option<&'g Gap> {
+        let begun = self.begins.partition_point(|begins| *begins <= event);
+        begun.checked_sub(1).map(|last| self.furthest[last])
     }
 }
 

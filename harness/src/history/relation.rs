@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use rustc_hash::FxHashSet;
+
 use super::{Call, Event, MOST_SHOWN, Outcome};
-use crate::address::Grant;
+use crate::address::{Family, Grant, Span};
+use crate::model::spans::{merge, overlapping};
 use crate::operation::{Answer, Operation, Text, Want, Written};
 
 /// How near a call is to another.
@@ -32,7 +35,9 @@ struct Touched<'c> {
 pub(super) fn related(calls: &[Call], these: &[usize], before: Event) -> Vec<usize> {
     let mut touched = Touched::default();
     these.iter().for_each(|index| touched.add(&calls[*index]));
-    let nearness = |index: usize| if these.contains(&index) { Nearness::Same } else { touched.nearness(&calls[index]) };
+    let (surroundings, these) = (touched.surroundings(), these.iter().collect::<FxHashSet<_>>());
+    let nearness =
+        |index: usize| if these.contains(&index) { Nearness::Same } else { surroundings.nearness(&calls[index]) };
     let earlier = (0..calls.len()).filter(|index| calls[*index].invoked < before);
     let mut near: Vec<(Nearness, Event, usize)> =
         earlier.map(|index| (nearness(index), calls[index].returned.min(before), index)).collect();
@@ -100,13 +105,33 @@ impl<'c> Touched<'c> {
         self.grants.extend(written.meaning());
     }
 
+    fn surroundings(self) -> Surroundings<'c> {
+        let of_family = |family| {
+            let of_it = self.grants.iter().filter(|grant| grant.family() == family);
+            let mut spans = of_it.map(|grant| grant.span()).collect();
+            merge(&mut spans);
+            spans
+        };
+        Surroundings { spans: Family::ALL.map(|family| (family, of_family(family))), pools: self.pools }
+    }
+}
+
+/// What calls touch, for many others to be compared with.
+struct Surroundings<'c> {
+    /// Sorted and without overlaps.
+    spans: [(Family, Vec<Span>); 2],
+    pools: BTreeSet<&'c Text>,
+}
+
+impl Surroundings<'_> {
+    fn meets(&self, grant: &Grant) -> bool {
+        let of_family = self.spans.iter().filter(|(family, _)| *family == grant.family());
+        of_family.into_iter().any(|(_, spans)| overlapping(spans, grant.span()).next().is_some())
+    }
+
     fn nearness(&self, call: &Call) -> Nearness {
         let other = Touched::of(call);
-        let meets = |one: &Grant| {
-            let is_same = |other: &Grant| one.family() == other.family() && one.span().overlaps(other.span());
-            other.grants.iter().any(is_same)
-        };
-        if self.grants.iter().any(meets) {
+        if other.grants.iter().any(|grant| self.meets(grant)) {
             Nearness::Address
         } else if other.makes.is_some_and(|pool| self.pools.contains(pool)) {
             Nearness::Shape

@@ -24,7 +24,7 @@ pub mod pool;
 mod pools;
 mod reads;
 mod reason;
-mod spans;
+pub(crate) mod spans;
 mod state;
 
 use std::borrow::Cow;
@@ -173,6 +173,11 @@ impl Model {
     /// Is a transaction open?
     pub fn in_transaction(&self) -> bool {
         self.state.in_transaction()
+    }
+
+    /// The virtual clock since the scenario began.
+    pub fn now(&self) -> Moment {
+        self.now
     }
 
     /// The virtual clock since the scenario began, in milliseconds.

@@ -3,7 +3,7 @@
 use crate::address::Span;
 
 /// Makes such a list of any spans.
-pub(super) fn merge(spans: &mut Vec<Span>) {
+pub(crate) fn merge(spans: &mut Vec<Span>) {
     spans.sort_unstable();
     spans.dedup_by(|next, kept| {
         let touches = next.first <= kept.last.saturating_add(1);
@@ -15,7 +15,7 @@ pub(super) fn merge(spans: &mut Vec<Span>) {
 }
 
 /// Those of a list that share an address with `span`.
-pub(super) fn overlapping(list: &[Span], span: Span) -> impl Iterator<Item = Span> {
+pub(crate) fn overlapping(list: &[Span], span: Span) -> impl Iterator<Item = Span> {
     let start = list.partition_point(|other| other.last < span.first);
     list[start..].iter().copied().take_while(move |other| other.first <= span.last)
 }
