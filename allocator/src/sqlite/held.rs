@@ -48,7 +48,7 @@ pub(super) const LOOK_UPS: [(&str, &str); 10] = [
     (FIND, "PRIMARY KEY (pool=? AND first<?); INTEGER PRIMARY KEY (rowid=?)"),
     (HOLDER, "PRIMARY KEY (pool=? AND first=?)"),
     (HELD_FROM, "INDEX allocation_by_owner (owner=? AND pool=? AND (host_bits,first)>(?,?))"),
-    (OVER, "INDEX allocation_by_expiry (expires_ms<?); INDEX quarantine_by_end (until_ms<?)"),
+    (OVER, "INDEX allocation_by_expiry (expires_ms<?); COVERING INDEX quarantine_by_end (until_ms<?)"),
     (EXPIRE, "PRIMARY KEY (pool=? AND first=?)"),
     (REMOVE, "PRIMARY KEY (pool=? AND first=?)"),
     (REMOVE_QUARANTINE, "PRIMARY KEY (pool=? AND first=?)"),

@@ -1,7 +1,7 @@
-//! How a file of version 1 becomes one of this version, in the transaction that found it so.
+//! How a file of an older version becomes one of this version, in the transaction that found it so.
 //!
 //! Version 1 knew neither blocks nor policies, numbered no allocations and did not keep what a pool may hand out: that is
-//! what is free and what is held together.
+//! what is free and what is held together. Version 2 kept some of its values only once, so that damage to them did not show.
 
 use rusqlite::params;
 
@@ -39,7 +39,22 @@ const COPY: &str = "
 
 const DROP: &str = "DROP TABLE clock; DROP TABLE old_pool; DROP TABLE old_free; DROP TABLE old_allocation;";
 
+/// Keeps twice what version 2 kept once.
+const AGAIN: &str = "
+    CREATE INDEX state_again ON state (now_ms, generation);
+    CREATE INDEX pool_again ON pool (last, strategy, repeat, quarantine_ms);
+    DROP INDEX allocation_by_owner;
+    CREATE INDEX allocation_by_owner ON allocation (owner, pool, host_bits, first, generation);
+    DROP INDEX quarantine_by_end;
+    CREATE INDEX quarantine_by_end ON quarantine (until_ms, host_bits);
+    PRAGMA user_version = 3;
+";
+
 impl SqliteStore {
+    pub(super) fn migrate_version_2(&mut self) -> Result<()> {
+        self.connection.execute_batch(AGAIN).map_err(failure)
+    }
+
     pub(super) fn migrate_version_1(&mut self) -> Result<()> {
         self.connection.execute_batch(ASIDE).map_err(failure)?;
         self.connection.execute_batch(SCHEMA).map_err(failure)?;
@@ -125,6 +140,33 @@ mod tests {
 
         let tables = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'old%' OR name = 'clock'";
         assert_eq!(store.row(tables, [], |row| row.get::<_, i64>(0)).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn a_file_of_version_2_becomes_the_same_as_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+        let connection = Connection::open(&old).unwrap();
+        connection.execute_batch(include_str!("version_2.sql")).unwrap();
+        connection.execute_batch("UPDATE state SET now_ms = 7").unwrap();
+        drop(connection);
+        let schema = |path| {
+            let mut store = SqliteStore::open(path, SqliteOptions::default()).unwrap();
+            assert_eq!(store.integrity_check().unwrap(), [""; 0]);
+            let tables = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY name";
+            let mut rows: Vec<(String, String, String)> =
+                store.rows(tables, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+            rows.iter_mut().for_each(|(_, _, sql)| sql.retain(|character| !character.is_whitespace()));
+            let version = store.row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
+            (store, rows, version)
+        };
+        let (mut store, rows, version) = schema(&old);
+        assert_eq!((rows, version), {
+            let (_, rows, version) = schema(&new);
+            (rows, version)
+        });
+        store.begin(Access::Read).unwrap();
+        assert_eq!(store.now_ms().unwrap(), 7);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::store::Access;
 const APPLICATION_ID: i64 = 0x506F_5072;
 
 /// The version of the tables, in the file's header. A file with a higher one is refused.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// SQLite counts the milliseconds it waits in 31 bits. Longer than this day is no different.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
@@ -40,13 +40,23 @@ pub struct SqliteOptions {
     /// [`Error::Unsupported`]. Others may write meanwhile. SQLite still needs to create the `-shm` file beside it, if no other
     /// process has it open.
     pub read_only: bool,
+    /// Looks at all of the file before anything else is done with it, as [`integrity_check`](SqliteStore::integrity_check) and
+    /// [`audit`](crate::Allocator::audit) do. Damage is [`Error::Storage`] then. Without it, damage shows when something
+    /// comes upon it, or never. O(n log n) in all that is stored.
+    pub verify: bool,
     /// The file system that SQLite finds the file in: one that was registered with it, `None` for that of the machine.
     pub vfs: Option<&'static str>,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { synchronous: Synchronous::Full, busy_timeout: Duration::from_secs(2), read_only: false, vfs: None }
+        Self {
+            synchronous: Synchronous::Full,
+            busy_timeout: Duration::from_secs(2),
+            read_only: false,
+            verify: false,
+            vfs: None,
+        }
     }
 }
 
@@ -67,6 +77,7 @@ pub enum Synchronous {
 enum Layout {
     Nothing,
     Version1,
+    Version2,
     Present,
 }
 
@@ -90,7 +101,7 @@ impl SqliteStore {
         let layout = store.within(Access::Read, |store| store.layout())?;
         if options.read_only {
             return match layout {
-                Layout::Present => Ok(store),
+                Layout::Present => store.verified(options.verify),
                 _ => Err(Error::Unsupported("the file has no tables of this version, and was opened for reading only")),
             };
         }
@@ -106,7 +117,22 @@ impl SqliteStore {
         if layout != Layout::Present {
             store.within(Access::Write, Self::bring_up)?;
         }
-        Ok(store)
+        store.verified(options.verify)
+    }
+
+    /// The store, if nothing is wrong with its file or nobody asks.
+    fn verified(mut self, is_asked: bool) -> Result<Self> {
+        if is_asked {
+            let lines = self.integrity_check()?;
+            if !lines.is_empty() {
+                return Err(Error::storage("the file is damaged: SQLite finds faults in it"));
+            }
+            let differences = self.within(Access::Read, |store| store.differences())?;
+            if !differences.is_empty() {
+                return Err(Error::storage("the file is damaged: what it says in two places differs"));
+            }
+        }
+        Ok(self)
     }
 
     /// A store over a connection that has its tables, or is about to get them.
@@ -124,6 +150,7 @@ impl SqliteStore {
         match self.layout()? {
             Layout::Nothing => self.connection.execute_batch(SCHEMA).map_err(failure),
             Layout::Version1 => self.migrate_version_1(),
+            Layout::Version2 => self.migrate_version_2(),
             Layout::Present => Ok(()),
         }
     }
@@ -142,6 +169,7 @@ impl SqliteStore {
         }
         match (application, version) {
             (APPLICATION_ID, 1) => Ok(Layout::Version1),
+            (APPLICATION_ID, 2) => Ok(Layout::Version2),
             (APPLICATION_ID, VERSION) => Ok(Layout::Present),
             (APPLICATION_ID, VERSION..) => Err(Error::Unsupported("the file was written by a newer version")),
             _ => Err(Error::Unsupported("the file belongs to something else")),
@@ -183,8 +211,13 @@ mod tests {
     use crate::sqlite::tests::{pool, span};
     use crate::store::{Filter, Store};
 
-    const READ_ONLY: SqliteOptions =
-        SqliteOptions { synchronous: Synchronous::Full, busy_timeout: Duration::ZERO, read_only: true, vfs: None };
+    const READ_ONLY: SqliteOptions = SqliteOptions {
+        synchronous: Synchronous::Full,
+        busy_timeout: Duration::ZERO,
+        read_only: true,
+        verify: false,
+        vfs: None,
+    };
 
     fn kind<T>(answer: Result<T>) -> Option<ErrorKind> {
         answer.err().map(|error| error.kind())
@@ -250,5 +283,39 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let checked = SqliteStore::open(&path, SqliteOptions::default()).and_then(|mut store| store.integrity_check());
         assert!(checked.map_or_else(|error| error.kind() == ErrorKind::Storage, |lines| !lines.is_empty()));
+    }
+
+    #[test]
+    fn damage_to_what_nothing_else_follows_from_keeps_a_verified_file_from_being_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let mut store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        store.begin(Access::Write).unwrap();
+        let pool = pool(&mut store, "p0", span(0, 9), Strategy::Random);
+        store.hold(pool, Extent::address(3), "alice", Some(77), None).unwrap();
+        store.end(pool, Extent::address(3), Some(88)).unwrap();
+        store.hold(pool, Extent::address(4), "alice", Some(99), None).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        let verified = SqliteOptions { synchronous: Synchronous::Normal, verify: true, ..SqliteOptions::default() };
+        SqliteStore::open(&path, verified).unwrap();
+        let sound = std::fs::read(&path).unwrap();
+        for (place, byte) in sound.iter().enumerate().filter(|(_, byte)| **byte != 0) {
+            let mut damaged = sound.clone();
+            damaged[place] = byte ^ 0x02;
+            std::fs::write(&path, damaged).unwrap();
+            let Ok(mut store) = SqliteStore::open(&path, verified) else { continue };
+            // Then it was something that nobody reads, or a number that may as well be another.
+            store.begin(Access::Read).unwrap();
+            assert_eq!(store.now_ms().unwrap(), 0);
+            let found = store.find_pool("p0").unwrap().unwrap();
+            assert_eq!(
+                (found.policy, found.prefix.span),
+                (crate::sqlite::tests::choosing(Strategy::Random), span(0, 9))
+            );
+            let held: Vec<_> = store.list(Filter::Owner("alice")).unwrap();
+            assert_eq!(held.iter().map(|(_, one)| one.expires_ms).collect::<Vec<_>>(), [Some(99)], "{place}");
+            assert_eq!(store.over(100).unwrap().len(), 2);
+        }
     }
 }

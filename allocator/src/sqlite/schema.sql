@@ -1,10 +1,13 @@
--- Version 2 of the tables. `application_id` and `user_version` are the constants of open.rs.
+-- Version 3 of the tables. `application_id` and `user_version` are the constants of open.rs.
 --
 -- Addresses, and numbers of addresses, are 16 bytes in network order, which sort as the numbers do. Extents are kept by
 -- their first address and their host bits, -1 for an address.
+--
+-- What nothing else follows from is kept twice: SQLite compares each index with its table when it checks a file, so damage to
+-- either shows. That is what the indexes named `…_again` are for, and the last columns of some others.
 
 PRAGMA application_id = 0x506F5072;
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 
 -- One row: the clock, and the highest number of an allocation in any pool that was deleted. A new pool goes on from there,
 -- so that no number comes twice under one name.
@@ -13,6 +16,7 @@ CREATE TABLE state (
     generation INTEGER NOT NULL CHECK (generation >= 0)
 ) STRICT;
 INSERT INTO state (now_ms, generation) VALUES (0, 0);
+CREATE INDEX state_again ON state (now_ms, generation);
 
 -- AUTOINCREMENT: listings go on from keys, so no key may come twice.
 CREATE TABLE pool (
@@ -32,6 +36,8 @@ CREATE TABLE pool (
     generation INTEGER NOT NULL CHECK (generation >= 0),
     UNIQUE (space, family, first)
 ) STRICT;
+
+CREATE INDEX pool_again ON pool (last, strategy, repeat, quarantine_ms);
 
 -- What a pool may hand out, held or not: spans with gaps between them.
 CREATE TABLE allocatable (
@@ -73,7 +79,7 @@ CREATE TABLE allocation (
     PRIMARY KEY (pool, first)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX allocation_by_owner ON allocation (owner, pool, host_bits, first);
+CREATE INDEX allocation_by_owner ON allocation (owner, pool, host_bits, first, generation);
 CREATE INDEX allocation_by_expiry ON allocation (expires_ms) WHERE expires_ms IS NOT NULL;
 
 CREATE TABLE quarantine (
@@ -84,4 +90,4 @@ CREATE TABLE quarantine (
     PRIMARY KEY (pool, first)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX quarantine_by_end ON quarantine (until_ms);
+CREATE INDEX quarantine_by_end ON quarantine (until_ms, host_bits);
