@@ -42,7 +42,8 @@ pub(crate) struct Handle {
     process: u64,
     /// What is mapped of the memory that processes share.
     regions: Option<Arc<Regions>>,
-    /// Does the first synchronisation take along the names of the folder? That of a new journal does.
+    /// Does the first synchronisation take along the names of the folder? As on Unix, that of a journal does which is opened to
+    /// be created, even if it is there already: whoever made it may not have lived long enough.
     brings_names: bool,
 }
 
@@ -229,7 +230,7 @@ impl Volume {
                 holder: volume.next_holder,
                 process: volume.process,
                 regions: None,
-                brings_names: is_journal && there.is_none(),
+                brings_names: is_journal && creates,
             })
         })
     }

@@ -2,25 +2,11 @@
 
 #![no_main]
 
-use std::cell::RefCell;
-
-use libfuzzer_sys::{Corpus, fuzz_mutator, fuzz_target};
 use poolproof::engine::fuzz::Target;
 use poolproof::sut::memory::Memory;
 use poolproof::sut::reference::Variant;
 
-thread_local! {
-    static TARGET: RefCell<Target> = RefCell::new({
-        let others = Variant::all().skip(1).map(Memory::with);
-        others.fold(Target::new(Memory::new()), Target::and)
-    });
-}
-
-fuzz_target!(|input: &[u8]| -> Corpus {
-    let is_scenario = TARGET.with_borrow_mut(|target| target.run(input));
-    if is_scenario { Corpus::Keep } else { Corpus::Reject }
-});
-
-fuzz_mutator!(|data: &mut [u8], size: usize, _max_size: usize, seed: u32| {
-    TARGET.with_borrow(|target| target.mutate(data, size, seed))
+poolproof_fuzz::scenario_target!({
+    let others = Variant::all().skip(1).map(Memory::with);
+    others.fold(Target::new(Memory::new()), Target::and)
 });

@@ -9,8 +9,12 @@ use std::time::Duration;
 pub(crate) const INPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Far above what the targets need under the address sanitizer, and below what small CI machines have.
 const RSS_LIMIT_MB: u32 = 2048;
-/// Scenarios of some 250 steps: longer ones are slower and find little that shorter ones do not.
-const MAX_LEN: usize = 8192;
+/// Scenarios of some 60 steps: longer ones are slower and find little that shorter ones do not.
+const MAX_LEN: usize = 2048;
+/// What the fuzzer does about lengths and about rare features. Scenarios are as long as they are drawn, not longer and longer
+/// in the course of time. And to weigh inputs by how rare their features are takes libFuzzer four times as long as all of a
+/// scenario in memory.
+const STRATEGY: [&str; 2] = ["-len_control=0", "-entropic=0"];
 
 /// Options of every run.
 pub(crate) fn common_options(artifacts: &str) -> Vec<String> {
@@ -30,6 +34,7 @@ pub(crate) fn replay_options() -> Vec<String> {
 /// Options that search for `time`. Whole seconds only, and 0 would mean forever.
 pub(crate) fn search_options(time: Duration, jobs: u32) -> Vec<String> {
     let mut options = vec![format!("-max_total_time={}", time.as_secs().max(1)), format!("-max_len={MAX_LEN}")];
+    options.extend(STRATEGY.map(String::from));
     // More than one job means subprocesses that share a corpus, in a format of their own.
     options.extend((jobs > 1).then(|| format!("-fork={jobs}")));
     options

@@ -8,8 +8,8 @@ use crate::address::{Grant, parse_address, parse_prefix};
 use crate::model::is_plain_name;
 use crate::operation::{Operation, PoolShape, Text, is_name};
 use crate::property::Property;
+use crate::scenario::names::visit_names;
 use crate::scenario::{Operand, Scenario, Spelling, Step, text};
-use crate::shrink::visit_names;
 
 /// The scenario without what may be to blame, and the promise that is broken if nothing goes wrong then.
 pub(super) fn without_suspects(scenario: &Scenario) -> impl Iterator<Item = (Property, Scenario)> + use<> {

@@ -275,11 +275,14 @@ impl Examiner {
         is_due
     }
 
-    /// A second look: what it exercises was exercised before, and its steps of I/O are not those of the scenario.
+    /// A second look: what it exercises was exercised before, it tells a fuzzer nothing, and its steps of I/O are not those
+    /// of the scenario.
     pub(super) fn uncounted<T>(&mut self, look: impl FnOnce(&mut Runner) -> T) -> T {
-        let (coverage, counted) = (self.runner.model.coverage.clone(), self.runner.counted.take());
+        let Runner { counted, feedback, model, .. } = &mut self.runner;
+        let (coverage, counted, feedback) = (model.coverage.clone(), counted.take(), feedback.take());
         let seen = look(&mut self.runner);
-        (self.runner.model.coverage, self.runner.counted) = (coverage, counted);
+        self.runner.model.coverage = coverage;
+        (self.runner.counted, self.runner.feedback) = (counted, feedback);
         seen
     }
 }

@@ -4,6 +4,7 @@ use crate::fault::{Fault, FaultKind, Io};
 use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response};
 use crate::sut::Failure;
 
+use super::feedback::Event;
 use super::pass::Pass;
 use super::run::{Judged, Stop, guarded};
 
@@ -63,6 +64,7 @@ impl Pass<'_> {
     ) -> Result<Option<Response>, Stop> {
         let struck = self.sut.struck();
         let Some(first) = struck.get(before) else { return Ok(None) };
+        self.runner.feedback.iter_mut().for_each(|feedback| feedback.happened(Event::Struck(first.kind.seeded(0))));
         if self.sut.is_down() {
             self.watch.noted(self.standing.at, &format!("`{call}` was not answered: {first}"));
             self.started_again(true)?;

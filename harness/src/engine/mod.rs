@@ -16,6 +16,7 @@ pub mod crash;
 pub mod examine;
 pub mod exhaust;
 mod faults;
+pub mod feedback;
 pub mod fuzz;
 mod heap;
 pub mod minimise;

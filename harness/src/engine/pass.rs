@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::smallvec;
 
+use super::feedback::Event;
 use super::run::{Judged, Run, Runner, Stop, Watch, guarded};
 use super::stopwatch::Stopwatch;
 use super::trace::{self, Trace};
@@ -234,6 +235,9 @@ impl Pass<'_> {
             violation,
         });
         judged?;
+        if let Some(feedback) = &mut self.runner.feedback {
+            feedback.answered(&self.runner.model, call, &response);
+        }
         if let Ok(answer) = &response {
             self.standing.run.accepted += 1;
             if chooses {
@@ -374,6 +378,7 @@ impl Pass<'_> {
         }
         self.started_again(crashed)?;
         self.runner.model.restarted(crashed);
+        self.runner.feedback.iter_mut().for_each(|feedback| feedback.happened(Event::Restart(!crashed)));
         self.watch.noted(self.standing.at, if crashed { "crashed and started again" } else { "restarted" });
         Ok(())
     }

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 use super::Progress;
 use super::check::{Engine, Options, run_drawn};
 use super::examine::Examiner;
+use super::feedback::Event;
 use super::pass::outside;
 use super::run::{Finding, Judged, Run, Runner, Stop, Watch, guarded};
 use super::trace::{self, Trace};
+use crate::contract::Contract;
 use crate::generate::Lanes;
 use crate::history::{self, Bounds, Broken, Call, History, Judgement, Outcome, Recorded};
 use crate::interrupt;
@@ -178,14 +180,18 @@ impl Runner {
             }
         }
         self.traces.resize_with(scenario.steps.len(), Trace::default);
+        // Who shares a handle shares it to the end.
+        let contract = handles.first().map_or(sut.contract(), |handle| handle.contract()).clone();
         let found = match self.at_once(handles, scenario, &parts, &clock, &mut calls) {
-            Ok(()) => self.afterwards(sut, scenario, &parts, &clock, &mut calls),
+            Ok(()) => self.afterwards(sut, &contract, scenario, &parts, &clock, &mut calls),
             stopped => stopped,
         };
         (run.operations, run.is_race) = (calls.len() as u64, true);
         for Recorded { operation, outcome, .. } in &calls[counted..] {
             if let Outcome::Answered(response) = outcome {
-                self.model.coverage.count_call(operation.method(), coverage::Outcome::of(response));
+                let (method, outcome) = (operation.method(), coverage::Outcome::of(response));
+                self.model.coverage.count_call(method, outcome);
+                self.feedback.iter_mut().for_each(|feedback| feedback.happened(Event::Call(method, outcome)));
             }
         }
         let step = scenario.steps.len();
@@ -227,7 +233,9 @@ impl Runner {
         let (model, traces) = (&self.model, &self.traces);
         let lane = |number: usize, mut handle: Box<dyn Sut + Send>, steps: Range<usize>| {
             let process = Text::from(format!("lane {}", number + 1));
-            let mut caller = Caller { process, clock, model, traces: traces.clone(), calls: Vec::new() };
+            let contract = handle.contract().clone();
+            let mut caller =
+                Caller { process, contract: &contract, clock, model, traces: traces.clone(), calls: Vec::new() };
             let _turn = turns.as_ref().map(|turns| turns.enter(number as u8));
             if turns.is_none() {
                 barrier.wait();
@@ -263,6 +271,7 @@ impl Runner {
     fn afterwards(
         &mut self,
         sut: &mut dyn Sut,
+        contract: &Contract,
         scenario: &Scenario,
         parts: &Parts,
         clock: &Clock,
@@ -270,7 +279,7 @@ impl Runner {
     ) -> Result<(), Stop> {
         let process = Text::from("one caller");
         let (model, traces) = (&self.model, self.traces.clone());
-        let mut caller = Caller { process, clock, model, traces, calls: Vec::new() };
+        let mut caller = Caller { process, contract, clock, model, traces, calls: Vec::new() };
         let watchdog = &self.watchdog;
         let done = guarded(watchdog, || {
             parts.end.clone().try_for_each(|index| caller.step(sut, index, &scenario.steps[index]))
@@ -313,6 +322,8 @@ impl Watch for Alone<'_> {
 /// A caller, and what it has seen.
 struct Caller<'a> {
     process: Text,
+    /// What its handle can do.
+    contract: &'a Contract,
     clock: &'a Clock,
     /// For pools as they were at the beginning.
     model: &'a Model,
@@ -327,7 +338,7 @@ impl Caller<'_> {
             Step::Call(operation) => {
                 let (model, traces) = (self.model, &self.traces);
                 let resolved = operation.resolve(|pool, operand: &Operand| trace::write(model, traces, pool, operand));
-                match resolved.filter(|call| outside(sut.contract(), call).is_none()) {
+                match resolved.filter(|call| outside(self.contract, call).is_none()) {
                     Some(call) => self.keep(sut, index, call).map(|_| ()),
                     None => Ok(()),
                 }

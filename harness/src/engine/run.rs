@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chance::Choices;
+use super::feedback::Feedback;
 use super::panics;
 use super::pass::{Pass, Standing};
 use super::trace::Trace;
@@ -126,6 +127,8 @@ pub struct Runner {
     pub(super) runs: u64,
     /// The steps of I/O and the allocations of each step of the scenario, where they are counted.
     pub(super) counted: Option<Vec<Counted>>,
+    /// Who is told what happened and in which states, besides the watcher of one run.
+    pub(super) feedback: Option<Feedback>,
     /// Where callers at the same time could have been interrupted, if they took turns.
     pub(super) places: Vec<Place>,
 }
@@ -166,6 +169,7 @@ impl Runner {
             keeps_state: false,
             runs: 0,
             counted: None,
+            feedback: None,
             places: Vec::new(),
         }
     }
@@ -264,6 +268,7 @@ impl Runner {
     /// Forgets the scenario before.
     fn begin(&mut self) {
         self.model.reset();
+        self.feedback.iter_mut().for_each(Feedback::begin);
         self.traces.clear();
         self.counted.iter_mut().for_each(Vec::clear);
     }

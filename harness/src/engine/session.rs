@@ -113,7 +113,7 @@ impl Session {
 #[cfg(all(test, feature = "reference"))]
 mod tests {
     use super::*;
-    use crate::engine::canary::Forgetful;
+    use crate::engine::canary::{Defect, Faulty};
     use crate::generate::Generator;
     use crate::sut::memory::Memory;
 
@@ -130,7 +130,7 @@ mod tests {
         let mut found = 0;
         for seed in 0..50 {
             let scenario = generator.scenario(seed);
-            let sut = || Box::new(Forgetful { sut: Box::new(Memory::new()) });
+            let sut = || Box::new(Faulty { defect: Defect::ForgetsReleases, sut: Box::new(Memory::new()) });
             let run = Runner::new(sut().as_ref()).run(sut().as_mut(), &scenario, &mut Unwatched).unwrap();
             assert_eq!(found_in(sut(), &scenario), run.finding, "{scenario}");
             assert_eq!(found_in(Box::new(Memory::new()), &scenario), None);

@@ -29,7 +29,7 @@ pub(super) fn changed(scenario: &Scenario, rng: &mut Rng) -> Scenario {
     let is_fault = |index: &usize| matches!(scenario.steps[*index], Step::Fault(_));
     let faults: Vec<usize> = (0..scenario.steps.len()).filter(is_fault).collect();
     if faults.is_empty() || rng.bool() {
-        return with(scenario, rng.usize(..=scenario.steps.len()), fault(rng));
+        return scenario.with(rng.usize(..=scenario.steps.len()), vec![Step::Fault(fault(rng))]);
     }
     let at = *pick(&faults, rng);
     if rng.bool() {
@@ -38,13 +38,6 @@ pub(super) fn changed(scenario: &Scenario, rng: &mut Rng) -> Scenario {
     let mut changed = scenario.clone();
     changed.steps[at] = Step::Fault(fault(rng));
     changed
-}
-
-/// The scenario with a fault before a step.
-fn with(scenario: &Scenario, at: usize, fault: Fault) -> Scenario {
-    let last = scenario.steps.len();
-    let order: Vec<usize> = (0..at).chain([last]).chain(at..last).collect();
-    scenario.followed_by(&Step::Fault(fault)).in_order(&order)
 }
 
 #[cfg(test)]
@@ -67,7 +60,7 @@ mod tests {
     fn references_move_with_what_they_refer_to() {
         let scenario = parse("poolproof scenario 1\npool p0 10.0.0.0/29\nallocate \"a\" p0\nrelease p0 @2\n").unwrap();
         let fault = Fault { kind: FaultKind::NoMemory, step: 4, moment: Moment::Before, call: None };
-        let text = with(&scenario, 1, fault).to_string();
+        let text = scenario.with(1, vec![Step::Fault(fault)]).to_string();
         let lines: Vec<&str> = text.lines().skip(1).collect();
         assert_eq!(lines[1..], ["fault no-memory before 5", "allocate \"a\" p0", "release p0 @3"]);
     }

@@ -84,6 +84,33 @@ impl Lanes {
         Scenario { steps }
     }
 
+    /// A changed copy: another order of the lanes, or steps of theirs that are dropped, repeated, moved or drawn anew. For
+    /// engines that evolve scenarios.
+    pub fn mutate(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
+        let lanes: Vec<usize> = places(scenario, |step| *step == Step::Lane);
+        let (Some(first), true) = (lanes.first().copied(), rng.u8(..) >= 8) else {
+            return self.scenario(rng.u64(..));
+        };
+        let join = scenario.steps.iter().position(|step| *step == Step::Join).unwrap_or(scenario.steps.len());
+        let at = rng.usize(first + 1..join.max(first + 2)).min(scenario.steps.len() - 1);
+        let mut changed = scenario.clone();
+        match rng.u8(..6) {
+            0 => return scenario.without(|index| index == at),
+            1 | 2 => reorder(&mut changed, lanes.len(), rng),
+            3 => {
+                let pools = [text("p0"), text(SECOND)];
+                let known = 1 + places(scenario, |step| makes(step, SECOND)).len().min(1);
+                let lane = lanes.iter().filter(|start| **start < at).count().saturating_sub(1);
+                let first = lanes.get(lane).map_or(at, |start| start + 1).min(at);
+                let caller = Caller { lane, pools: &pools[..known], beginning: 1, first };
+                changed.steps[at] = self.step(rng, &caller, &scenario.steps[..at]);
+            }
+            4 => changed.steps.swap(at, rng.usize(first + 1..join.max(first + 2)).min(scenario.steps.len() - 1)),
+            _ => changed.steps[at] = scenario.steps[rng.usize(..scenario.steps.len())].clone(),
+        }
+        changed
+    }
+
     fn pool(&self, rng: &mut Rng, pool: &Text) -> Step {
         let families = self.contract.families;
         let is_v4 = if families.is_both() { rng.bool() } else { families.contains(Family::V4) };
@@ -195,6 +222,27 @@ fn end_of_transaction(rng: &mut Rng) -> Option<Step> {
         0..5 => Some(Step::Call(Operation::Commit)),
         5..7 => Some(Step::Call(Operation::Rollback)),
         _ => None,
+    }
+}
+
+/// Where steps of a kind are.
+fn places(scenario: &Scenario, is_one: impl Fn(&Step) -> bool) -> Vec<usize> {
+    (0..scenario.steps.len()).filter(|index| is_one(&scenario.steps[*index])).collect()
+}
+
+fn makes(step: &Step, name: &str) -> bool {
+    matches!(step, Step::Call(Operation::CreatePool { pool, .. }) if **pool == *name)
+}
+
+/// Another order of the lanes, or the same with some of it replaced.
+fn reorder(scenario: &mut Scenario, lanes: usize, rng: &mut Rng) {
+    let drawn = turns(rng, lanes);
+    for step in &mut scenario.steps {
+        let Step::Turns(order) = step else { continue };
+        let from = rng.usize(..=order.len());
+        let until = rng.usize(from..=order.len());
+        let kept = order.len() - (until - from);
+        order.splice(from..until, drawn.iter().copied().take(MOST_TURNS.saturating_sub(kept)));
     }
 }
 

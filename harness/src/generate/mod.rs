@@ -10,6 +10,7 @@
 mod faults;
 mod lanes;
 mod lines;
+mod mutate;
 mod names;
 mod pools;
 mod steps;
@@ -19,7 +20,7 @@ use fastrand::Rng;
 
 use crate::contract::Contract;
 use crate::operation::Text;
-use crate::scenario::{Scenario, Step};
+use crate::scenario::Scenario;
 pub use lanes::Lanes;
 use pools::DrawnPool;
 use steps::Weights;
@@ -94,54 +95,6 @@ impl Generator {
         drawn.into_scenario()
     }
 
-    /// A changed copy: steps dropped, repeated, moved or drawn anew. For engines that evolve
-    /// scenarios, such as a coverage-guided fuzzer.
-    pub fn mutate(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
-        if scenario.steps.is_empty() || rng.u8(..) < 8 {
-            return self.draw(rng);
-        }
-        let at = rng.usize(..scenario.steps.len());
-        let length = 1 + rng.usize(..4);
-        match rng.u8(..4) {
-            0 => scenario.without(|index| (at..at + length).contains(&index)),
-            1 => self.extended(scenario, rng),
-            2 => {
-                let mut changed = scenario.clone();
-                let copy: Vec<Step> = changed.steps.iter().skip(at).take(length).cloned().collect();
-                changed.steps.extend(copy);
-                self.cut(changed)
-            }
-            _ => {
-                let mut changed = scenario.clone();
-                let other = rng.usize(..scenario.steps.len());
-                changed.steps.swap(at, other);
-                changed
-            }
-        }
-    }
-
-    /// A changed copy with faults: in half of all cases one comes, goes or strikes elsewhere, else it is as with
-    /// [`mutate`](Generator::mutate). What is drawn has none in it, until it is changed again.
-    pub fn mutate_with_faults(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
-        if rng.bool() { faults::changed(scenario, rng) } else { self.mutate(scenario, rng) }
-    }
-
-    /// The scenario with the steps of another drawn one behind it.
-    fn extended(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
-        let offset = scenario.steps.len() as u32;
-        let mut changed = scenario.clone();
-        for mut step in self.draw(rng).steps {
-            step.references().for_each(|reference| *reference = reference.saturating_add(offset));
-            changed.steps.push(step);
-        }
-        self.cut(changed)
-    }
-
-    fn cut(&self, mut scenario: Scenario) -> Scenario {
-        scenario.steps.truncate(self.max_steps.saturating_mul(2));
-        scenario
-    }
-
     fn shape(&self, rng: &mut Rng) -> Shape {
         let owners = 1 + rng.usize(..4);
         let (owner_names, pool_names) = if chance(1, rng) {
@@ -188,6 +141,7 @@ mod tests {
     use super::*;
     use crate::contract::{Clock, Methods};
     use crate::operation::{Method, Operation};
+    use crate::scenario::Step;
 
     fn everything() -> Contract {
         let mut contract = Contract {

@@ -117,6 +117,34 @@ impl<'a> Drawn<'a> {
         Drawn { contract, shape, steps, granting: Vec::with_capacity(shape.steps), in_transaction: false }
     }
 
+    /// Goes on after these steps, which may refer to pools and owners of the shape and to others.
+    pub(super) fn after(contract: &'a Contract, shape: &'a Shape, steps: &[Step]) -> Drawn<'a> {
+        let mut drawn = Drawn::new(contract, shape);
+        for step in steps {
+            drawn.note(step);
+            drawn.steps.push(step.clone());
+        }
+        drawn
+    }
+
+    /// Notes what later steps can refer to in the step about to be pushed.
+    fn note(&mut self, step: &Step) {
+        let place = |name: &Text| self.shape.pools.iter().position(|pool| pool.name == *name).unwrap_or(0) as u8;
+        match step {
+            Step::Call(Operation::Allocate { owner, requests, ttl_ms }) => {
+                let pools: Vec<u8> = requests.iter().map(|request| place(&request.pool)).collect();
+                self.will_grant(owner, pools, ttl_ms.is_some());
+            }
+            Step::Fill { pool, owner, ttl_ms, .. } => {
+                let pool = place(pool);
+                self.will_grant(owner, std::iter::repeat_n(pool, 3), ttl_ms.is_some());
+            }
+            Step::Call(Operation::Begin) => self.in_transaction = true,
+            Step::Call(Operation::Commit | Operation::Rollback) => self.in_transaction = false,
+            _ => {}
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.steps.len()
     }

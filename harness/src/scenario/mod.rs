@@ -7,6 +7,7 @@
 
 #[cfg(feature = "arbitrary")]
 mod arbitrary;
+pub(crate) mod names;
 mod parse;
 mod print;
 mod request;
@@ -220,6 +221,20 @@ impl Scenario {
     pub(crate) fn followed_by(&self, step: &Step) -> Scenario {
         let mut steps = Vec::with_capacity(self.steps.len() + 1);
         steps.extend(self.steps.iter().chain([step]).cloned());
+        Scenario { steps }
+    }
+
+    /// The scenario with these steps before the one at this place. References to what comes after them move along; what they
+    /// themselves refer to must come before them.
+    pub(crate) fn with(&self, at: usize, inserted: Vec<Step>) -> Scenario {
+        let mut steps = Vec::with_capacity(self.steps.len() + inserted.len());
+        let (before, after) = self.steps.split_at(at);
+        let by = inserted.len() as u32;
+        steps.extend(before.iter().cloned().chain(inserted).chain(after.iter().cloned()));
+        for step in steps.iter_mut().skip(at + by as usize) {
+            let later = step.references().filter(|reference| **reference as usize >= at);
+            later.for_each(|reference| *reference = reference.saturating_add(by));
+        }
         Scenario { steps }
     }
 

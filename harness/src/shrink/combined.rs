@@ -3,9 +3,10 @@
 use smallvec::smallvec;
 
 use super::Offer;
-use super::passes::{filling, moved_pool, names, plainer_places, shorter_names, shrink_pool, visit_names};
+use super::passes::{filling, moved_pool, plainer_places, shorter_names, shrink_pool};
 use crate::address::{Family, Span, parse_prefix};
 use crate::operation::{Operation, PoolShape, Request, Text, Want};
+use crate::scenario::names::{names, visit_names};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
 /// Beyond this many steps there are too many ways to change one and drop others.

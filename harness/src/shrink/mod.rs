@@ -25,7 +25,6 @@
 mod combined;
 mod passes;
 
-pub(crate) use passes::visit_names;
 pub use passes::{with_huge_pools, with_small_pools};
 
 use crate::address::parse_prefix;

@@ -6,6 +6,7 @@ use super::Offer;
 use crate::address::{Family, Span, number, parse_address, parse_prefix};
 use crate::fault::{Fault, FaultKind, Moment};
 use crate::operation::{Operation, PoolShape, Request, Text, Want};
+use crate::scenario::names::{names, visit_names};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
 /// Pairs are quadratic; beyond this many steps chunks must do.
@@ -391,69 +392,6 @@ pub(super) fn shorter_names(name: &Text) -> Vec<Text> {
         parts.push(part(&characters[characters.len() - length..]));
     }
     parts
-}
-
-/// All owners and all pools, each once.
-pub(super) fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
-    let (mut owners, mut pools) = (Vec::new(), Vec::new());
-    visit_names(&mut scenario.clone(), |is_owner, name| {
-        let list: &mut Vec<Text> = if is_owner { &mut owners } else { &mut pools };
-        if !list.contains(name) {
-            list.push(name.clone());
-        }
-    });
-    (owners, pools)
-}
-
-/// Shows every name in the scenario: (is it an owner's, the name).
-pub(crate) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &mut Text)) {
-    for step in &mut scenario.steps {
-        match step {
-            Step::Fill { pool, owner, .. } => {
-                visit(false, pool);
-                visit(true, owner);
-            }
-            Step::Drain { pool, .. } => visit(false, pool),
-            Step::Call(operation) => visit_call_names(operation, &mut visit),
-            Step::AdvanceTo { .. }
-            | Step::Replay { .. }
-            | Step::Restart
-            | Step::Crash
-            | Step::Fault(_)
-            | Step::Turns(_)
-            | Step::Lane
-            | Step::Join => {}
-        }
-    }
-}
-
-fn visit_call_names(operation: &mut Operation<Operand>, visit: &mut impl FnMut(bool, &mut Text)) {
-    match operation {
-        Operation::CreatePool { pool, .. }
-        | Operation::UpdatePool { pool, .. }
-        | Operation::DeletePool { pool }
-        | Operation::Usage { pool }
-        | Operation::List { pool: Some(pool) } => visit(false, pool),
-        Operation::Allocate { owner, requests, .. } => {
-            visit(true, owner);
-            requests.iter_mut().for_each(|request| visit(false, &mut request.pool));
-        }
-        Operation::Release { pool, owner, .. } => {
-            visit(false, pool);
-            owner.iter_mut().for_each(|owner| visit(true, owner));
-        }
-        Operation::Renew { pool, owner, .. } => {
-            visit(false, pool);
-            visit(true, owner);
-        }
-        Operation::ReleaseOwner { owner } => visit(true, owner),
-        Operation::Begin
-        | Operation::Commit
-        | Operation::Rollback
-        | Operation::List { pool: None }
-        | Operation::Advance { .. }
-        | Operation::Raw { .. } => {}
-    }
 }
 
 /// Makes a pool smaller, or moves it to a plain place, with every address in it.

@@ -11,6 +11,7 @@
 //! use, who holds an address, edges within explicit ranges (never passed on), and malformed pools that
 //! DEL takes without a complaint.
 
+pub mod output;
 mod plugin;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -33,7 +34,8 @@ use crate::operation::{
     is_name,
 };
 use crate::property::{Property, Violation};
-use plugin::{Complaint, Plugin, Verb};
+use output::Complaint;
+use plugin::{Plugin, Verb};
 
 /// The one network that all pools belong to.
 const NETWORK: &str = "poolproof";
@@ -299,7 +301,7 @@ impl Cni {
         }
         let added = self.run(Verb::Add, owner, &interface, &config)?;
         let result = match added {
-            Ok(output) => plugin::granted(self.plugin.version(), &output, &prefixes)?,
+            Ok(output) => output::granted(self.plugin.version(), &output, &prefixes)?,
             Err(complaint) => {
                 // As runtimes must after an ADD that failed.
                 self.delete_silently(owner, &interface, &plain)?;

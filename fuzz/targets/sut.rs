@@ -1,0 +1,17 @@
+//! Scenarios, run on the system that `POOLPROOF_SUT` names as `--sut` does: `mutant:…`, `stdio:…`, `cni:…`; else in memory.
+
+#![no_main]
+
+use poolproof::engine::fuzz::Target;
+use poolproof::sut::spec;
+
+poolproof_fuzz::scenario_target!({
+    let named = std::env::var("POOLPROOF_SUT").unwrap_or_else(|_| "memory".to_owned());
+    match spec::start(&named) {
+        Ok(sut) => Target::boxed(sut),
+        Err(failure) => {
+            eprintln!("POOLPROOF_SUT={named}: {failure}");
+            std::process::exit(2)
+        }
+    }
+});

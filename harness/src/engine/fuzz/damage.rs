@@ -1,0 +1,293 @@
+//! Damage to a file of the reference allocator, which is then opened and used: an error is right, and so is the right answer,
+//! but never a wrong one.
+//!
+//! A fixed history makes the file. What is right after the damage follows from what can still be there: a damaged log ends
+//! where the damage is, as after a power failure, so the state may be any that the history went through. One that it never
+//! was in, and that is told without an error, is a wrong answer. From the state on, the model judges every call.
+//!
+//! Whoever damages several places may also make them fit each other, which is another history, and no lie. So what is told
+//! at first is compared only after damage to one place.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use poolproof_allocator::{Allocator, Error, SqliteOptions, SqliteStore, Synchronous};
+
+use super::super::canary;
+use super::super::run::{Runner, Unwatched};
+use crate::address::Grant;
+use crate::contract::Contract;
+use crate::operation::{Kind, Operation, Response, Text, Written};
+use crate::scenario::{Operand, Scenario, Step, parse};
+use crate::sut::reference::{Handle, Variant};
+use crate::sut::sqlite::Sqlite;
+use crate::sut::{Failure, Sut};
+
+/// What was done before the damage: some of everything that a file can hold, under names that need no reference.
+const BEFORE: &str = r#"poolproof scenario 1
+pool p0 10.0.0.0/28 gateway 10.0.0.1 exclude 10.0.0.8
+pool p1 fd00::/120 range fd00::10 fd00::7f
+pool p2 192.168.0.0/30
+allocate "alice-1" p0 10.0.0.2
+allocate "bob-2" p0 10.0.0.4
+allocate "bob-2" p0 10.0.0.6 ttl 60000
+allocate "carol.3" p1 /124
+allocate "alice-1" p1 fd00::11 ttl 1000
+release p0 10.0.0.4 "bob-2"
+advance 500
+allocate "dave.example" p0 10.0.0.5 + p1 fd00::20
+allocate "dave.example" p2 192.168.0.1
+renew p0 10.0.0.6 "bob-2" ttl 90000
+update p2 exclude 192.168.0.2
+"#;
+
+/// What is done afterwards: every method, and each pool until it is full.
+const AFTER: &str = r#"poolproof scenario 1
+list
+usage p0
+allocate "erin-5" p0
+allocate "erin-5" p0 10.0.0.2
+allocate "erin-5" p0 10.0.0.5
+release p0 10.0.0.2 "alice-1"
+allocate "erin-5" p1 /125 + p0
+renew p0 10.0.0.6 "bob-2" ttl 1000
+begin
+release-owner "dave.example"
+allocate "erin-5" p2
+rollback
+release-owner "bob-2"
+advance 2000
+usage p1
+fill p0 "frank-6" 32
+fill p1 "frank-6" 200
+fill p2 "frank-6" 8
+list
+drain p0 4
+delete p2
+release-owner "frank-6"
+pool p3 10.0.1.0/30
+fill p3 "erin-5" 8
+"#;
+
+/// What tells the state that a file is in.
+const PROBES: [Operation; 2] = [Operation::List { pool: None }, Operation::Advance { ms: 0 }];
+
+/// Opens and uses a file with this damage.
+///
+/// # Panics
+///
+/// At a wrong answer; and when the harness itself cannot go on.
+pub fn run(input: &[u8]) {
+    let history = HISTORY.get_or_init(|| History::make().expect("the file can be made"));
+    let Some(damage) = Damage::read(input) else { return };
+    let folder = tempfile::Builder::new().prefix("poolproof-").tempdir().expect("a temporary directory");
+    let path = folder.path().join(FILE);
+    damage.write(history, &path).expect("the file can be written");
+    let Ok(allocator) = Allocator::open_with(&path, options()) else { return };
+    let mut opened = Opened { allocator: Handle::own(allocator), before: VecDeque::new(), is_in_use: false };
+    let Some(told) = opened.told() else { return };
+    let Some(calls) = history.states.iter().rposition(|state| *state == told) else {
+        assert!(damage.places > 1, "a state that never was is told without an error: {told:?}");
+        return;
+    };
+    opened.before = history.answers[..calls].iter().cloned().collect();
+    let mut scenario = Scenario { steps: history.steps[..calls].to_vec() };
+    scenario.steps.extend(history.after.iter().cloned());
+    match Runner::new(&opened).run(&mut opened, &scenario, &mut Unwatched) {
+        Ok(run) => match run.finding {
+            None => {}
+            Some(finding) => panic!("{}\nin\n{scenario}", finding.violation),
+        },
+        Err(Failure::Unable(_)) => {}
+        Err(failure) => panic!("cannot go on: {failure}"),
+    }
+}
+
+const FILE: &str = "allocator.db";
+const LOG: &str = "allocator.db-wal";
+
+static HISTORY: OnceLock<History> = OnceLock::new();
+
+/// The file is verified, unless the canary is to show what that is good for. No power will go.
+fn options() -> SqliteOptions {
+    let synchronous = Synchronous::Normal;
+    SqliteOptions { synchronous, verify: !canary::is_asked_for(), ..SqliteOptions::default() }
+}
+
+/// How the file came to be.
+struct History {
+    steps: Vec<Step>,
+    after: Vec<Step>,
+    answers: Vec<Response>,
+    /// What the probes tell before the first call, and after each.
+    states: Vec<Vec<Response>>,
+    /// The file with everything in it.
+    closed: Vec<u8>,
+    /// The file and its log, as a process leaves them that was killed.
+    killed: (Vec<u8>, Vec<u8>),
+}
+
+impl History {
+    fn make() -> Result<History, Failure> {
+        let unable = |error: std::io::Error| Failure::Unable(error.to_string());
+        let folder = tempfile::tempdir().map_err(unable)?;
+        let path = folder.path().join(FILE);
+        let mut sut = Sqlite::at(&path, Variant::default())?;
+        let scenario = read(BEFORE)?;
+        let mut history = History {
+            after: read(AFTER)?.steps,
+            answers: Vec::new(),
+            states: vec![probed(&mut sut)?],
+            closed: Vec::new(),
+            killed: Default::default(),
+            steps: scenario.steps,
+        };
+        for step in &history.steps {
+            let Step::Call(operation) = step else { return Err(Failure::Unable("a step is no call".to_owned())) };
+            let call = operation.resolve(|_, operand| literal(operand)).ok_or(Failure::Interrupted)?;
+            history.answers.push(sut.call(&call)?);
+            history.states.push(probed(&mut sut)?);
+        }
+        let log = folder.path().join(LOG);
+        history.killed = (fs::read(&path).map_err(unable)?, fs::read(log).map_err(unable)?);
+        drop(sut);
+        history.closed = fs::read(&path).map_err(unable)?;
+        Ok(history)
+    }
+}
+
+fn read(text: &str) -> Result<Scenario, Failure> {
+    parse(text).map_err(|error| Failure::Unable(error.to_string()))
+}
+
+fn literal(operand: &Operand) -> Option<Written> {
+    match operand {
+        Operand::Literal(text) => Some(Grant::parse(text).map_or_else(|| Written::Odd(text.clone()), Written::Plain)),
+        _ => None,
+    }
+}
+
+/// What the probes tell, and how full each pool is.
+fn probed(sut: &mut dyn Sut) -> Result<Vec<Response>, Failure> {
+    let pools = ["p0", "p1", "p2"].map(|pool| Operation::Usage { pool: Text::from(pool) });
+    PROBES.iter().chain(&pools).map(|probe| sut.call(probe)).collect()
+}
+
+/// What an input does to the file.
+struct Damage<'a> {
+    /// Is it done to what a killed process leaves?
+    is_killed: bool,
+    /// Is it done to the log?
+    is_in_log: bool,
+    /// Each: where, and what is there then; nothing for an end there.
+    changes: Vec<(usize, &'a [u8])>,
+    places: usize,
+}
+
+impl<'a> Damage<'a> {
+    /// A byte for which file, and for each change three for its place, one for its length and those that are there then.
+    fn read(input: &'a [u8]) -> Option<Damage<'a>> {
+        let (kind, mut rest) = input.split_first()?;
+        let mut changes = Vec::new();
+        while let [one, two, three, length, tail @ ..] = rest {
+            let place = usize::from(*one) << 16 | usize::from(*two) << 8 | usize::from(*three);
+            let (bytes, tail) = tail.split_at(usize::from(*length).min(tail.len()));
+            changes.push((place, bytes));
+            rest = tail;
+        }
+        let (is_killed, is_in_log) = (kind & 1 == 1, kind & 3 == 3);
+        Some(Damage { is_killed, is_in_log, places: changes.len(), changes })
+    }
+
+    fn write(&self, history: &History, path: &Path) -> std::io::Result<()> {
+        let (mut file, mut log) = match self.is_killed {
+            true => (history.killed.0.clone(), Some(history.killed.1.clone())),
+            false => (history.closed.clone(), None),
+        };
+        let damaged = match &mut log {
+            Some(log) if self.is_in_log => log,
+            _ => &mut file,
+        };
+        for (place, bytes) in &self.changes {
+            let place = place % damaged.len().max(1);
+            if bytes.is_empty() {
+                damaged.truncate(place);
+            } else {
+                let end = (place + bytes.len()).min(damaged.len());
+                damaged[place..end].copy_from_slice(&bytes[..end - place]);
+            }
+        }
+        fs::write(path, file)?;
+        log.map_or(Ok(()), |log| fs::write(log_beside(path), log))
+    }
+}
+
+fn log_beside(path: &Path) -> PathBuf {
+    path.with_file_name(LOG)
+}
+
+/// The file that was opened. Calls from before the damage are answered as they were then.
+struct Opened {
+    allocator: Handle<SqliteStore>,
+    before: VecDeque<Response>,
+    is_in_use: bool,
+}
+
+impl Opened {
+    /// The state that it tells; `None` where it tells of an error.
+    fn told(&mut self) -> Option<Vec<Response>> {
+        probed(self).ok()
+    }
+}
+
+impl Sut for Opened {
+    fn contract(&self) -> &Contract {
+        static CONTRACT: OnceLock<Contract> = OnceLock::new();
+        CONTRACT.get_or_init(|| Contract { durable: false, ..Variant::default().contract(false) })
+    }
+
+    /// At first it stays as it is; later nothing is left that could be wrong.
+    fn reset(&mut self) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.is_in_use, true)
+            && let Handle::Own(allocator) = &mut self.allocator
+        {
+            return allocator.reset().map_err(|error: Error| Failure::Unable(error.to_string()));
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        if let Some(answer) = self.before.pop_front() {
+            return Ok(answer);
+        }
+        match self.allocator.call(Variant::default(), operation) {
+            Err(refusal) if refusal.kind == Kind::Storage => Err(Failure::Unable(refusal.message.into_owned())),
+            response => Ok(response),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_damage_every_answer_is_right() {
+        run(&[0]);
+        run(&[1]);
+    }
+
+    #[test]
+    fn damage_to_any_byte_of_the_file_or_its_log_gives_an_error_or_a_right_answer() {
+        let history = HISTORY.get_or_init(|| History::make().unwrap());
+        let longest = history.closed.len().max(history.killed.1.len());
+        for place in (0..longest).step_by(41) {
+            let [_, one, two, three] = (place as u32).to_be_bytes();
+            for kind in [0, 1, 3] {
+                run(&[kind, one, two, three, 1, 0xff]);
+            }
+        }
+    }
+}
