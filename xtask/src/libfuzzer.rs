@@ -12,8 +12,7 @@ const RSS_LIMIT_MB: u32 = 2048;
 /// Scenarios of some 60 steps: longer ones are slower and find little that shorter ones do not.
 const MAX_LEN: usize = 2048;
 /// What the fuzzer does about lengths and about rare features. Scenarios are as long as they are drawn, not longer and longer
-/// in the course of time. And to weigh inputs by how rare their features are takes libFuzzer four times as long as all of a
-/// scenario in memory.
+/// in the course of time. And to weigh inputs by how rare their features are would take libFuzzer most of the time.
 const STRATEGY: [&str; 2] = ["-len_control=0", "-entropic=0"];
 
 /// Options of every run.

@@ -88,27 +88,31 @@ impl Lanes {
     /// engines that evolve scenarios.
     pub fn mutate(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
         let lanes: Vec<usize> = places(scenario, |step| *step == Step::Lane);
-        let (Some(first), true) = (lanes.first().copied(), rng.u8(..) >= 8) else {
+        let within = within_lanes(scenario);
+        if within.is_empty() || rng.u8(..) < 8 {
             return self.scenario(rng.u64(..));
-        };
-        let join = scenario.steps.iter().position(|step| *step == Step::Join).unwrap_or(scenario.steps.len());
-        let at = rng.usize(first + 1..join.max(first + 2)).min(scenario.steps.len() - 1);
+        }
+        let (at, other) = (within[rng.usize(..within.len())], within[rng.usize(..within.len())]);
         let mut changed = scenario.clone();
         match rng.u8(..6) {
             0 => return scenario.without(|index| index == at),
             1 | 2 => reorder(&mut changed, lanes.len(), rng),
-            3 => {
-                let pools = [text("p0"), text(SECOND)];
-                let known = 1 + places(scenario, |step| makes(step, SECOND)).len().min(1);
-                let lane = lanes.iter().filter(|start| **start < at).count().saturating_sub(1);
-                let first = lanes.get(lane).map_or(at, |start| start + 1).min(at);
-                let caller = Caller { lane, pools: &pools[..known], beginning: 1, first };
-                changed.steps[at] = self.step(rng, &caller, &scenario.steps[..at]);
-            }
-            4 => changed.steps.swap(at, rng.usize(first + 1..join.max(first + 2)).min(scenario.steps.len() - 1)),
-            _ => changed.steps[at] = scenario.steps[rng.usize(..scenario.steps.len())].clone(),
+            3 => changed.steps[at] = self.step_instead(scenario, &lanes, at, rng),
+            4 => changed.steps.swap(at, other),
+            _ => changed.steps[at] = scenario.steps[other].clone(),
         }
         changed
+    }
+
+    /// Another step at a place within a lane, of whoever calls there.
+    fn step_instead(&self, scenario: &Scenario, lanes: &[usize], at: usize, rng: &mut Rng) -> Step {
+        let is_second =
+            |step: &Step| matches!(step, Step::Call(Operation::CreatePool { pool, .. }) if **pool == *SECOND);
+        let pools = [text("p0"), text(SECOND)];
+        let known = if scenario.steps.iter().any(is_second) { &pools[..] } else { &pools[..1] };
+        let lane = lanes.partition_point(|start| *start < at).saturating_sub(1);
+        let first = lanes.get(lane).map_or(at, |start| start + 1);
+        self.step(rng, &Caller { lane, pools: known, beginning: 1, first }, &scenario.steps[..at])
     }
 
     fn pool(&self, rng: &mut Rng, pool: &Text) -> Step {
@@ -230,8 +234,11 @@ fn places(scenario: &Scenario, is_one: impl Fn(&Step) -> bool) -> Vec<usize> {
     (0..scenario.steps.len()).filter(|index| is_one(&scenario.steps[*index])).collect()
 }
 
-fn makes(step: &Step, name: &str) -> bool {
-    matches!(step, Step::Call(Operation::CreatePool { pool, .. }) if **pool == *name)
+/// Where the callers' own steps are, from the first lane to where they join.
+fn within_lanes(scenario: &Scenario) -> Vec<usize> {
+    let first = scenario.steps.iter().position(|step| *step == Step::Lane).unwrap_or(scenario.steps.len());
+    let join = scenario.steps.iter().position(|step| *step == Step::Join).unwrap_or(scenario.steps.len());
+    (first..join).filter(|index| scenario.steps[*index] != Step::Lane).collect()
 }
 
 /// Another order of the lanes, or the same with some of it replaced.

@@ -219,9 +219,7 @@ impl Scenario {
 
     /// The scenario with one more step.
     pub(crate) fn followed_by(&self, step: &Step) -> Scenario {
-        let mut steps = Vec::with_capacity(self.steps.len() + 1);
-        steps.extend(self.steps.iter().chain([step]).cloned());
-        Scenario { steps }
+        self.with(self.steps.len(), vec![step.clone()])
     }
 
     /// The scenario with these steps before the one at this place. References to what comes after them move along; what they

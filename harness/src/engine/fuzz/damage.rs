@@ -80,21 +80,21 @@ const PROBES: [Operation; 2] = [Operation::List { pool: None }, Operation::Advan
 ///
 /// At a wrong answer; and when the harness itself cannot go on.
 pub fn run(input: &[u8]) {
-    let history = HISTORY.get_or_init(|| History::make().expect("the file can be made"));
+    let origin = ORIGIN.get_or_init(|| Origin::make().expect("the file can be made"));
     let Some(damage) = Damage::read(input) else { return };
     let folder = tempfile::Builder::new().prefix("poolproof-").tempdir().expect("a temporary directory");
     let path = folder.path().join(FILE);
-    damage.write(history, &path).expect("the file can be written");
+    damage.write(origin, &path).expect("the file can be written");
     let Ok(allocator) = Allocator::open_with(&path, options()) else { return };
     let mut opened = Opened { allocator: Handle::own(allocator), before: VecDeque::new(), is_in_use: false };
     let Some(told) = opened.told() else { return };
-    let Some(calls) = history.states.iter().rposition(|state| *state == told) else {
-        assert!(damage.places > 1, "a state that never was is told without an error: {told:?}");
+    let Some(calls) = origin.states.iter().rposition(|state| *state == told) else {
+        assert!(damage.changes.len() > 1, "a state that never was is told without an error: {told:?}");
         return;
     };
-    opened.before = history.answers[..calls].iter().cloned().collect();
-    let mut scenario = Scenario { steps: history.steps[..calls].to_vec() };
-    scenario.steps.extend(history.after.iter().cloned());
+    opened.before = origin.answers[..calls].iter().cloned().collect();
+    let mut scenario = Scenario { steps: origin.steps[..calls].to_vec() };
+    scenario.steps.extend(origin.after.iter().cloned());
     match Runner::new(&opened).run(&mut opened, &scenario, &mut Unwatched) {
         Ok(run) => match run.finding {
             None => {}
@@ -108,7 +108,7 @@ pub fn run(input: &[u8]) {
 const FILE: &str = "allocator.db";
 const LOG: &str = "allocator.db-wal";
 
-static HISTORY: OnceLock<History> = OnceLock::new();
+static ORIGIN: OnceLock<Origin> = OnceLock::new();
 
 /// The file is verified, unless the canary is to show what that is good for. No power will go.
 fn options() -> SqliteOptions {
@@ -117,7 +117,7 @@ fn options() -> SqliteOptions {
 }
 
 /// How the file came to be.
-struct History {
+struct Origin {
     steps: Vec<Step>,
     after: Vec<Step>,
     answers: Vec<Response>,
@@ -129,14 +129,14 @@ struct History {
     killed: (Vec<u8>, Vec<u8>),
 }
 
-impl History {
-    fn make() -> Result<History, Failure> {
+impl Origin {
+    fn make() -> Result<Origin, Failure> {
         let unable = |error: std::io::Error| Failure::Unable(error.to_string());
         let folder = tempfile::tempdir().map_err(unable)?;
         let path = folder.path().join(FILE);
         let mut sut = Sqlite::at(&path, Variant::default())?;
         let scenario = read(BEFORE)?;
-        let mut history = History {
+        let mut origin = Origin {
             after: read(AFTER)?.steps,
             answers: Vec::new(),
             states: vec![probed(&mut sut)?],
@@ -144,17 +144,17 @@ impl History {
             killed: Default::default(),
             steps: scenario.steps,
         };
-        for step in &history.steps {
+        for step in &origin.steps {
             let Step::Call(operation) = step else { return Err(Failure::Unable("a step is no call".to_owned())) };
             let call = operation.resolve(|_, operand| literal(operand)).ok_or(Failure::Interrupted)?;
-            history.answers.push(sut.call(&call)?);
-            history.states.push(probed(&mut sut)?);
+            origin.answers.push(sut.call(&call)?);
+            origin.states.push(probed(&mut sut)?);
         }
         let log = folder.path().join(LOG);
-        history.killed = (fs::read(&path).map_err(unable)?, fs::read(log).map_err(unable)?);
+        origin.killed = (fs::read(&path).map_err(unable)?, fs::read(log).map_err(unable)?);
         drop(sut);
-        history.closed = fs::read(&path).map_err(unable)?;
-        Ok(history)
+        origin.closed = fs::read(&path).map_err(unable)?;
+        Ok(origin)
     }
 }
 
@@ -183,7 +183,6 @@ struct Damage<'a> {
     is_in_log: bool,
     /// Each: where, and what is there then; nothing for an end there.
     changes: Vec<(usize, &'a [u8])>,
-    places: usize,
 }
 
 impl<'a> Damage<'a> {
@@ -198,13 +197,13 @@ impl<'a> Damage<'a> {
             rest = tail;
         }
         let (is_killed, is_in_log) = (kind & 1 == 1, kind & 3 == 3);
-        Some(Damage { is_killed, is_in_log, places: changes.len(), changes })
+        Some(Damage { is_killed, is_in_log, changes })
     }
 
-    fn write(&self, history: &History, path: &Path) -> std::io::Result<()> {
+    fn write(&self, origin: &Origin, path: &Path) -> std::io::Result<()> {
         let (mut file, mut log) = match self.is_killed {
-            true => (history.killed.0.clone(), Some(history.killed.1.clone())),
-            false => (history.closed.clone(), None),
+            true => (origin.killed.0.clone(), Some(origin.killed.1.clone())),
+            false => (origin.closed.clone(), None),
         };
         let damaged = match &mut log {
             Some(log) if self.is_in_log => log,
@@ -281,8 +280,8 @@ mod tests {
 
     #[test]
     fn damage_to_any_byte_of_the_file_or_its_log_gives_an_error_or_a_right_answer() {
-        let history = HISTORY.get_or_init(|| History::make().unwrap());
-        let longest = history.closed.len().max(history.killed.1.len());
+        let origin = ORIGIN.get_or_init(|| Origin::make().unwrap());
+        let longest = origin.closed.len().max(origin.killed.1.len());
         for place in (0..longest).step_by(97) {
             let [_, one, two, three] = (place as u32).to_be_bytes();
             for kind in [0, 1, 3] {

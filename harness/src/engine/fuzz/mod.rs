@@ -254,6 +254,16 @@ impl Subject {
     }
 }
 
+/// Is what we say of something from outside short, and does it show nothing to a terminal that it would obey?
+#[cfg(any(feature = "reference", feature = "process"))]
+fn assert_is_fit_to_print(message: &str, from_outside: &[u8]) {
+    /// Room for what is wrong and for an excerpt of what was sent, no more.
+    const LONGEST_MESSAGE: usize = 2_000;
+    let message = canary::told(message, from_outside);
+    assert!(message.len() <= LONGEST_MESSAGE, "{} bytes", message.len());
+    assert!(!message.chars().any(char::is_control), "{message:?}");
+}
+
 /// Whatever is in its texts, a scenario is shown in printable lines, which say what it is.
 fn assert_is_shown_plainly(scenario: &Scenario) {
     let shown = print(scenario);
