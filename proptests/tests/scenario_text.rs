@@ -16,7 +16,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::TestRunner;
 
 /// Words that mean something in the text form, and marks that begin or end something there.
-const TOKENS: [&str; 42] = [
+const TOKENS: [&str; 43] = [
     "fault",
     "kill",
     "power-loss",
@@ -38,7 +38,8 @@ const TOKENS: [&str; 42] = [
     "advance",
     "fill",
     "drain",
-    "replay",
+    "repeat",
+    "audit",
     "restart",
     "raw",
     HEADER,
@@ -149,8 +150,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (any_text(), any_text(), any_u32(), option::of(any_u64()))
             .prop_map(|(pool, owner, count, ttl_ms)| Step::Fill { pool, owner, count, ttl_ms }),
         1 => (any_text(), any_u32()).prop_map(|(pool, count)| Step::Drain { pool, count }),
-        1 => any_u32().prop_map(|step| Step::Replay { step }),
-        1 => select(vec![Step::Restart, Step::Crash]),
+        1 => any_u32().prop_map(|step| Step::Repeat { step }),
+        1 => select(vec![Step::Restart, Step::Crash, Step::Audit]),
         1 => any_fault().prop_map(Step::Fault),
         1 => vec(any::<u8>(), 0..6).prop_map(Step::Turns),
         1 => select(vec![Step::Lane, Step::Join]),

@@ -457,7 +457,7 @@ impl Writer {
             Op::Drain { pool, count } => return Step::Drain { pool: pool.name(), count: count.number() },
             Op::Replay { call } => {
                 let place = self.calls.len().checked_sub(call.back());
-                return Step::Replay { step: place.map_or(u32::MAX, |place| self.calls[place]) };
+                return Step::Repeat { step: place.map_or(u32::MAX, |place| self.calls[place]) };
             }
             Op::Restart => return Step::Restart,
             Op::Crash => return Step::Crash,

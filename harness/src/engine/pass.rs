@@ -129,7 +129,8 @@ impl Pass<'_> {
             Step::AdvanceTo { lease, offset_ms } => self.advance_to(*lease, *offset_ms),
             Step::Fill { pool, owner, count, ttl_ms } => self.fill(pool, owner, *count, *ttl_ms),
             Step::Drain { pool, count } => self.drain(pool, *count),
-            Step::Replay { step } => self.replay(*step),
+            Step::Repeat { step } => self.repeat(*step),
+            Step::Audit => self.look(Vec::new()),
             Step::Restart => self.start_again(false),
             Step::Crash => self.start_again(true),
             // A fault is kept for the step that follows; lanes are taken one after the other.
@@ -360,7 +361,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn replay(&mut self, step: u32) -> Result<(), Stop> {
+    fn repeat(&mut self, step: u32) -> Result<(), Stop> {
         let old = self.runner.traces.get(step as usize).and_then(|trace| trace.sent.clone());
         match old {
             Some(call) => self.call_and_keep(call),
@@ -386,21 +387,26 @@ impl Pass<'_> {
     /// A last look at the whole state, where the system can show it: at the pools that there are, and at those that there
     /// once were, or never should have been.
     pub(super) fn audit(&mut self, scenario: &Scenario) -> Result<(), Stop> {
-        let contract = self.runner.model.contract();
         if self.runner.model.is_uncertain() {
             return Ok(());
         }
+        let steps = if self.is_audit_due() { scenario.steps.as_slice() } else { &[] };
+        let mut gone: Vec<Text> = steps.iter().filter_map(created).cloned().collect();
+        gone.retain(|name| self.runner.model.pool(name).is_none());
+        gone.sort_unstable();
+        gone.dedup();
+        self.look(gone)
+    }
+
+    /// Lists everything, and asks for the usage of each pool and of these, which are none.
+    fn look(&mut self, gone: Vec<Text>) -> Result<(), Stop> {
+        let contract = self.runner.model.contract();
         let (has_list, has_usage) = (contract.has(Method::List), contract.has(Method::Usage));
         if has_list {
             let _listed = self.judged(&Operation::List { pool: None })?;
         }
         if has_usage {
             let pools: Vec<Text> = self.runner.model.pools().cloned().collect();
-            let steps = if self.is_audit_due() { scenario.steps.as_slice() } else { &[] };
-            let mut gone: Vec<Text> = steps.iter().filter_map(created).cloned().collect();
-            gone.retain(|name| self.runner.model.pool(name).is_none());
-            gone.sort_unstable();
-            gone.dedup();
             pools.into_iter().chain(gone).try_for_each(|pool| self.judged(&Operation::Usage { pool }).map(|_| ()))?;
         }
         Ok(())

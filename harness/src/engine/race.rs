@@ -345,6 +345,10 @@ impl Caller<'_> {
             }
             Step::Fill { pool, owner, count, .. } => self.fill(sut, index, pool, owner, *count),
             Step::Drain { pool, count } => self.drain(sut, pool, *count),
+            // What others do meanwhile is in what it sees.
+            Step::Audit if self.contract.has(Method::List) => {
+                self.call(sut, &Operation::List { pool: None }).map(|_| ())
+            }
             _ => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use crate::scenario::{Operand, spell};
 /// What a step left behind for later ones.
 #[derive(Clone, Default)]
 pub(super) struct Trace {
-    /// The call as it was sent; for [`Step::Replay`].
+    /// The call as it was sent; for [`Step::Repeat`].
     pub(super) sent: Option<Operation>,
     grants: Grants,
     pub(super) expires_ms: Option<u64>,

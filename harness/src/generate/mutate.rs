@@ -22,7 +22,7 @@ const MOST_COPIES: usize = 6;
 type Change = fn(&Generator, &Scenario, &mut Rng) -> Option<Scenario>;
 
 /// What may happen to a scenario, and how often.
-const CHANGES: [(u8, Change); 9] = [
+const CHANGES: [(u8, Change); 10] = [
     (4, |_, scenario, rng| Some(dropped(scenario, rng))),
     (5, inserted),
     (3, replaced),
@@ -31,6 +31,8 @@ const CHANGES: [(u8, Change); 9] = [
     (2, |_, scenario, rng| Some(repeated(scenario, rng))),
     (1, |_, scenario, rng| Some(swapped(scenario, rng))),
     (2, |_, scenario, rng| Some(moved(scenario, rng))),
+    // What is wrong for a moment only shows to who looks then.
+    (1, |_, scenario, rng| Some(scenario.with(rng.usize(..=scenario.steps.len()), vec![Step::Audit]))),
     (1, |generator, scenario, rng| Some(spliced(scenario, &generator.draw(rng), scenario.steps.len(), 0))),
 ];
 
@@ -274,11 +276,13 @@ impl Tweak<'_> {
                     self.count(count)
                 }
             }
-            Step::Replay { step } => {
+            Step::Repeat { step } => {
                 *step = self.rng.u32(..self.at as u32 + 1);
                 Some(())
             }
-            Step::Restart | Step::Crash | Step::Fault(_) | Step::Turns(_) | Step::Lane | Step::Join => None,
+            Step::Audit | Step::Restart | Step::Crash | Step::Fault(_) | Step::Turns(_) | Step::Lane | Step::Join => {
+                None
+            }
         }
     }
 

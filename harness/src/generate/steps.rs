@@ -435,7 +435,7 @@ impl<'a> Drawn<'a> {
     fn replay(&mut self, rng: &mut Rng) -> Option<Step> {
         let count = self.steps.len() as u32;
         let window = if rng.bool() { count.min(6) } else { count };
-        (window > 0).then(|| Step::Replay { step: count - 1 - rng.u32(..window) })
+        (window > 0).then(|| Step::Repeat { step: count - 1 - rng.u32(..window) })
     }
 
     fn delete(&mut self, rng: &mut Rng) -> Option<Step> {

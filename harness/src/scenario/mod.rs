@@ -12,6 +12,7 @@ mod parse;
 mod print;
 mod request;
 mod spell;
+mod version;
 
 use std::sync::Arc;
 
@@ -22,8 +23,11 @@ pub use parse::{ParseError, parse};
 pub use print::print;
 pub use spell::spell;
 
-/// The first line of every scenario text.
-pub const HEADER: &str = "poolproof scenario 1";
+/// The first line of a scenario text in the newest version.
+pub const HEADER: &str = "poolproof scenario 2";
+
+/// What the first line says before the version.
+const FORMAT: &str = "poolproof scenario ";
 
 /// A list of steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -64,10 +68,12 @@ pub enum Step {
         count: u32,
     },
     /// Sends an old step's call again as it was then: a stale message.
-    Replay {
+    Repeat {
         /// The old step, counted from 0.
         step: u32,
     },
+    /// Lists everything, and asks for the usage of each pool: the whole state, as far as the system shows it.
+    Audit,
     /// A clean restart of the system.
     Restart,
     /// A sudden death of the system, and a new start.
@@ -172,12 +178,12 @@ impl Spelling {
 impl Step {
     /// The steps that this one refers to, each to be changed in place.
     pub fn references(&mut self) -> impl Iterator<Item = &mut u32> {
-        let replayed = match self {
-            Step::Replay { step } => (Some(step), None),
+        let repeated = match self {
+            Step::Repeat { step } => (Some(step), None),
             other => (None, Some(other)),
         };
-        let granted = replayed.1.into_iter().flat_map(|step| step.grants().map(|grant| &mut grant.step));
-        replayed.0.into_iter().chain(granted)
+        let granted = repeated.1.into_iter().flat_map(|step| step.grants().map(|grant| &mut grant.step));
+        repeated.0.into_iter().chain(granted)
     }
 
     /// The grants that this one refers to, each to be changed in place.
@@ -192,7 +198,8 @@ impl Step {
                 }
             }
             Step::AdvanceTo { lease, .. } => found.push(lease),
-            Step::Replay { .. }
+            Step::Repeat { .. }
+            | Step::Audit
             | Step::Fill { .. }
             | Step::Drain { .. }
             | Step::Restart

@@ -26,7 +26,8 @@ pub(crate) fn visit_names(scenario: &mut Scenario, mut visit: impl FnMut(bool, &
             Step::Drain { pool, .. } => visit(false, pool),
             Step::Call(operation) => visit_call_names(operation, &mut visit),
             Step::AdvanceTo { .. }
-            | Step::Replay { .. }
+            | Step::Repeat { .. }
+            | Step::Audit
             | Step::Restart
             | Step::Crash
             | Step::Fault(_)

@@ -1,7 +1,7 @@
 //! Text to scenario: linear in the text, never panics, and says line and column.
 //!
 //! ```text
-//! poolproof scenario 1
+//! poolproof scenario 2
 //! # a comment
 //! pool p0 10.0.0.0/29 range 10.0.0.2 10.0.0.5 gateway 10.0.0.1 exclude 10.0.0.4
 //! allocate "a" p0 ttl 60000       any address, as a lease
@@ -11,6 +11,8 @@
 //! renew p0 @3~upper "a" ttl 5     in another spelling
 //! advance @3-1                    to one millisecond before step 3's lease ends
 //! fill p0 "b" 8
+//! repeat @3                       the same call again, as it was sent then
+//! audit                           everything is listed and counted
 //! fault kill before 3             the process dies before the third I/O step of the next step
 //! fault error before write 2        the second system call `write` of the next step fails, in a process of its own
 //! fault power-loss 7 after 3      the power goes after it; what that takes is drawn with seed 7
@@ -24,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::request::is_request;
-use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step, text};
+use super::{FORMAT, GrantRef, HEADER, Operand, Scenario, Spelling, Step, text, version};
 use crate::fault::{Fault, FaultKind, Moment, SystemCall};
 use crate::operation::{Operation, PoolShape, Request, Requests, Text, Want};
 use poolproof_core::text::{is_address_byte, is_bare_address, is_bare_name, is_name_byte};
@@ -62,22 +64,20 @@ pub fn parse(source: &str) -> Result<Scenario, ParseError> {
     }
     let mut lines = source.lines().enumerate();
     let mut steps = Vec::new();
-    let mut has_header = false;
+    let mut version = None;
     for (index, content) in &mut lines {
-        let mut line = Line { number: index + 1, content, at: 0 };
+        let mut line = Line { number: index + 1, content, at: 0, version: version.unwrap_or_default() };
         line.skip_space();
         if line.is_done() {
             continue;
         }
-        if has_header {
-            steps.push(line.step()?);
-        } else {
-            line.header()?;
-            has_header = true;
+        match version {
+            Some(_) => steps.push(line.step()?),
+            None => version = Some(line.header()?),
         }
         line.end()?;
     }
-    if has_header {
+    if version.is_some() {
         return Ok(Scenario { steps });
     }
     Err(ParseError { line: 1, column: 1, message: format!("an empty text is no scenario; it begins with `{HEADER}`") })
@@ -97,6 +97,8 @@ struct Line<'a> {
     content: &'a str,
     /// Byte offset, always on a character's boundary.
     at: usize,
+    /// Of the text.
+    version: u32,
 }
 
 type Parsed<T> = Result<T, ParseError>;
@@ -162,24 +164,28 @@ impl<'a> Line<'a> {
         ParseError { line: self.number, column, message: message.into() }
     }
 
-    fn header(&mut self) -> Parsed<()> {
+    /// The text's version.
+    fn header(&mut self) -> Parsed<u32> {
         let found = self.rest().split('#').next().unwrap_or_default().trim_end();
-        if found == HEADER {
-            self.at += found.len();
-            return Ok(());
-        }
-        let message = match found.strip_prefix("poolproof scenario ") {
-            Some(version) => {
-                format!("version `{}` is not known here; this program reads version 1", shown(version))
-            }
-            None => format!("a scenario begins with the line `{HEADER}`"),
+        let Some(number) = found.strip_prefix(FORMAT) else {
+            return Err(self.error(format!("a scenario begins with the line `{HEADER}`")));
         };
-        Err(self.error(message))
+        let is_this = |version: &u32| version.to_string() == number;
+        let version = (1..=version::NEWEST).find(is_this).ok_or_else(|| {
+            let newest = version::NEWEST;
+            self.error(format!(
+                "version `{}` is not known here; this program reads versions 1 to {newest}",
+                shown(number)
+            ))
+        })?;
+        self.at += found.len();
+        Ok(version)
     }
 
     fn step(&mut self) -> Parsed<Step> {
         let start = self.at;
-        let operation = match self.word() {
+        let word = version::upgraded(self.version, self.word()).map_err(|why| self.error_at(start, why))?;
+        let operation = match word {
             "pool" => Operation::CreatePool { pool: self.name()?, prefix: self.address_text()?, shape: self.shape()? },
             "update" => Operation::UpdatePool { pool: self.name()?, shape: self.shape()? },
             "delete" => Operation::DeletePool { pool: self.name()? },
@@ -204,15 +210,14 @@ impl<'a> Line<'a> {
             "list" => Operation::List { pool: if self.at_end() { None } else { Some(self.name()?) } },
             "usage" => Operation::Usage { pool: self.name()? },
             "raw" => Operation::Raw { line: self.malformed_line()? },
-            _ => return self.special_step(start),
+            _ => return self.special_step(start, word),
         };
         Ok(Step::Call(operation))
     }
 
     /// Steps that are not one call.
-    fn special_step(&mut self, start: usize) -> Parsed<Step> {
-        self.at = start;
-        Ok(match self.word() {
+    fn special_step(&mut self, start: usize, word: &str) -> Parsed<Step> {
+        Ok(match word {
             "advance" if self.next_is(b'@') => Step::AdvanceTo { lease: self.grant()?, offset_ms: self.offset()? },
             "advance" => Step::Call(Operation::Advance { ms: self.number()? }),
             "fill" => Step::Fill {
@@ -222,7 +227,8 @@ impl<'a> Line<'a> {
                 ttl_ms: self.ttl()?,
             },
             "drain" => Step::Drain { pool: self.name()?, count: self.number()? },
-            "replay" => Step::Replay { step: self.step_reference()? },
+            "repeat" => Step::Repeat { step: self.step_reference()? },
+            "audit" => Step::Audit,
             "restart" => Step::Restart,
             "crash" => Step::Crash,
             "fault" => Step::Fault(self.fault()?),
@@ -232,7 +238,7 @@ impl<'a> Line<'a> {
             word => {
                 let message = format!(
                     "`{}` is no step; steps are pool, update, delete, allocate, release, release-owner, renew, \
-                     begin, commit, rollback, list, usage, advance, restart, crash, fault, fill, drain, replay, raw, turns, lane, join",
+                     begin, commit, rollback, list, usage, advance, restart, crash, fault, fill, drain, repeat, audit, raw, turns, lane, join",
                     shown(word)
                 );
                 return Err(self.error_at(start, message));
@@ -589,7 +595,7 @@ mod tests {
             ("drain p0+8", 9, "+8"),
             ("advance 5x", 10, "x"),
             ("advance @3x", 11, "x"),
-            ("replay @3.1", 10, ".1"),
+            ("repeat @3.1", 10, ".1"),
             ("raw \"x\"y", 8, "y"),
             ("list p0\u{a0}", 8, "\\u{a0}"),
             ("pool p0 10.0.0.0/29range 10.0.0.1 10.0.0.2", 20, "range"),
@@ -621,7 +627,7 @@ mod tests {
             ("drain p0 # eight", "expected a whole decimal number of at most 32 bits, found a comment"),
             ("release-owner a", "expected a text in quotes, found `a`"),
             ("begin now", "expected the end of the step (a comment starts with `#`), found `now`"),
-            ("replay 3", "expected a step (@1 is the first), found `3`"),
+            ("repeat 3", "expected a step (@1 is the first), found `3`"),
         ] {
             assert_eq!(refused(step).message, message, "{step}");
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{GrantRef, HEADER, Operand, Scenario, Spelling, Step};
+use super::{FORMAT, GrantRef, Operand, Scenario, Spelling, Step, version};
 use poolproof_core::text::{AddressText, Name, Quoted, ttl};
 
 /// The text of a scenario; [`parse`](super::parse) gives the same scenario back.
@@ -12,7 +12,7 @@ pub fn print(scenario: &Scenario) -> String {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{HEADER}")?;
+        writeln!(f, "{FORMAT}{}", version::oldest(self))?;
         self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
@@ -28,7 +28,8 @@ impl fmt::Display for Step {
                 ttl(f, *ttl_ms)
             }
             Step::Drain { pool, count } => write!(f, "drain {} {count}", Name(pool)),
-            Step::Replay { step } => write!(f, "replay @{}", u64::from(*step) + 1),
+            Step::Repeat { step } => write!(f, "repeat @{}", u64::from(*step) + 1),
+            Step::Audit => f.write_str("audit"),
             Step::Restart => f.write_str("restart"),
             Step::Crash => f.write_str("crash"),
             Step::Fault(fault) => write!(f, "fault {fault}"),

@@ -119,7 +119,7 @@ impl Shrinker {
 /// How simple a scenario is, as an order without infinite descent.
 fn complexity(scenario: &Scenario) -> Complexity {
     let text = scenario.to_string();
-    let repeats = scenario.steps.iter().filter(|step| matches!(step, Step::Replay { .. })).count();
+    let repeats = scenario.steps.iter().filter(|step| matches!(step, Step::Repeat { .. })).count();
     (scenario.steps.len(), repeats, scenario.steps.iter().map(pool_size).sum(), text.len(), text)
 }
 

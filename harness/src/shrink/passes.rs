@@ -115,7 +115,7 @@ pub(super) fn drop_and_inline(best: &Scenario, cursor: usize) -> Offer {
 /// Makes `step`, which refers to `dropped`, stand by itself.
 fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
     match step {
-        Step::Replay { .. } => *step = dropped.clone(),
+        Step::Repeat { .. } => *step = dropped.clone(),
         Step::AdvanceTo { offset_ms, .. } => *step = advance_past(dropped, *offset_ms),
         Step::Call(operation) => {
             for operand in operation.addresses_mut() {
@@ -124,7 +124,8 @@ fn inline(step: &mut Step, dropped: &Step, stand_in: i64) {
                 }
             }
         }
-        Step::Fill { .. }
+        Step::Audit
+        | Step::Fill { .. }
         | Step::Drain { .. }
         | Step::Restart
         | Step::Crash
@@ -198,12 +199,12 @@ fn simpler_steps(step: &Step, steps: &[Step]) -> Vec<Step> {
             let drain = |count| Step::Drain { pool: pool.clone(), count: count as u32 };
             simpler_numbers(u64::from(*count)).into_iter().map(drain).collect()
         }
-        Step::Replay { step } => {
+        Step::Repeat { step } => {
             steps.get(*step as usize).filter(|step| matches!(step, Step::Call(_))).cloned().into_iter().collect()
         }
         Step::Fault(fault) => simpler_faults(*fault).map(Step::Fault).collect(),
         Step::Turns(order) => simpler_turns(order).map(Step::Turns).collect(),
-        Step::Restart | Step::Crash | Step::Lane | Step::Join => Vec::new(),
+        Step::Audit | Step::Restart | Step::Crash | Step::Lane | Step::Join => Vec::new(),
     }
 }
 
