@@ -41,7 +41,7 @@
 //! # Features
 //!
 //! `reference`, `process` and `cli` are on by default; without them the core needs no allocator, no
-//! processes and no command line. So is `heap`, which comes with `cli`: it counts the memory that an allocator in this
+//! processes and no command line. `junit`, which comes with `cli`, is reports in JUnit's form. So is `heap`, which comes with `cli`: it counts the memory that an allocator in this
 //! process keeps, and is the global allocator for that; who has another one leaves it out. `proptest` and `arbitrary` make scenarios a `Strategy` and
 //! `Arbitrary`.
 

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::targets::Target;
+
 /// One input may take this long before it counts as a hang. A scenario of full length takes milliseconds.
 pub(crate) const INPUT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Far above what the targets need under the address sanitizer, and below what small CI machines have.
 const RSS_LIMIT_MB: u32 = 2048;
-/// Scenarios of some 60 steps: longer ones are slower and find little that shorter ones do not.
-const MAX_LEN: usize = 2048;
-/// What the fuzzer does about lengths and about rare features. Scenarios are as long as they are drawn, not longer and longer
-/// in the course of time. And to weigh inputs by how rare their features are would take libFuzzer most of the time.
-const STRATEGY: [&str; 2] = ["-len_control=0", "-entropic=0"];
+/// How our targets are best searched.
+///
+/// Inputs have room for scenarios of some 60 steps: longer ones are slower and find little that shorter ones do not. They are as
+/// long as they are drawn, not longer and longer in the course of time. And to weigh inputs by how rare their features are
+/// would take libFuzzer most of the time.
+pub(crate) const OPTIONS: [(&str, &str); 3] = [("max_len", "2048"), ("len_control", "0"), ("entropic", "0")];
 
 /// Options of every run.
 pub(crate) fn common_options(artifacts: &str) -> Vec<String> {
@@ -30,13 +33,23 @@ pub(crate) fn replay_options() -> Vec<String> {
     vec!["-runs=0".to_owned()]
 }
 
-/// Options that search for `time`. Whole seconds only, and 0 would mean forever.
+/// Options that search for `time`.
 pub(crate) fn search_options(time: Duration, jobs: u32) -> Vec<String> {
-    let mut options = vec![format!("-max_total_time={}", time.as_secs().max(1)), format!("-max_len={MAX_LEN}")];
-    options.extend(STRATEGY.map(String::from));
+    let mut options = vec![time_option(time)];
+    options.extend(OPTIONS.map(|(name, value)| format!("-{name}={value}")));
     // More than one job means subprocesses that share a corpus, in a format of their own.
     options.extend((jobs > 1).then(|| format!("-fork={jobs}")));
     options
+}
+
+/// Whole seconds only, and 0 would mean forever.
+pub(crate) fn time_option(time: Duration) -> String {
+    format!("-max_total_time={}", time.as_secs().max(1))
+}
+
+/// The target's words, where there is a list of them.
+pub(crate) fn dictionary_option(target: &Target) -> Option<String> {
+    target.dictionary().map(|path| format!("-dict={path}"))
 }
 
 /// What a run has told so far.
@@ -47,6 +60,8 @@ pub(crate) struct Progress {
     pub(crate) edges: u64,
     /// Edges told apart by how often they were taken, and compared values: libFuzzer's `ft`.
     pub(crate) features: u64,
+    /// Steps of a scenario, where the target says so at its end.
+    pub(crate) mean_steps: u64,
     /// Inputs that ended a run, as files.
     pub(crate) artifacts: Vec<PathBuf>,
 }
@@ -70,6 +85,8 @@ impl Progress {
         } else if let Some(count) = line.strip_prefix("stat::number_of_executed_units:") {
             let count = count.trim().parse().unwrap_or(0);
             self.executions = self.executions.max(count);
+        } else if let Some(count) = line.strip_prefix("stat::mean_steps:") {
+            self.mean_steps = count.trim().parse().unwrap_or(0);
         } else if let Some((_, path)) = line.split_once("Test unit written to ") {
             self.take_artifact(path.trim());
         }
@@ -196,10 +213,11 @@ mod tests {
              artifact_prefix='a/'; Test unit written to a/slow-unit-1\n\
              artifact_prefix='a/'; Test unit written to a/crash-c315\n\
              artifact_prefix='a/'; Test unit written to a/crash-c315\n\
-             stat::number_of_executed_units: 927\n",
+             stat::number_of_executed_units: 927\n\
+             stat::mean_steps:               45\n",
         );
         let artifacts = vec![PathBuf::from("a/crash-c315")];
-        assert_eq!(progress, Progress { executions: 927, edges: 24, features: 55, artifacts });
+        assert_eq!(progress, Progress { executions: 927, edges: 24, features: 55, mean_steps: 45, artifacts });
         assert_eq!(ending(exited(77), &progress), Ending::Found("crash".to_owned()));
     }
 

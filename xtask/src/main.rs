@@ -4,11 +4,19 @@
 //! to be installed, and what is missing is installed or named. Continuous integration runs `.ci/run`, which calls these.
 
 mod bench;
+mod corpus;
+mod coverage;
 mod fuzz;
+mod fuzzer;
+mod junit;
 mod libfuzzer;
+mod mutants;
+mod oss_fuzz;
 mod process;
+mod rates;
 mod rivals;
 mod summary;
+mod targets;
 mod test;
 mod toolchain;
 
@@ -36,7 +44,12 @@ struct Arguments {
 enum Task {
     Test(test::Arguments),
     Fuzz(fuzz::Arguments),
+    Corpus(corpus::Arguments),
+    Coverage(coverage::Arguments),
+    OssFuzz(oss_fuzz::Arguments),
     Bench(bench::Arguments),
+    Mutants(mutants::Arguments),
+    Rates(rates::Arguments),
     Rivals(rivals::Arguments),
 }
 
@@ -44,7 +57,12 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test(arguments) => test::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Corpus(arguments) => corpus::run(&arguments),
+        Task::Coverage(arguments) => coverage::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::OssFuzz(arguments) => oss_fuzz::run(&arguments),
+        Task::Mutants(arguments) => mutants::run(&arguments),
+        Task::Rates(arguments) => rates::run(&arguments),
         Task::Rivals(arguments) => rivals::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -6,6 +6,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::fuzzer::{self, Fuzzer};
+use crate::process::Interrupt;
 use crate::toolchain::Toolchain;
 use crate::{CANNOT_RUN, root};
 
@@ -21,24 +23,19 @@ pub(crate) struct Arguments {
 }
 
 const BUILD_FOLDER: &str = "target/rivals";
-const FUZZ_BUILD_FOLDER: &str = "target/rivals-fuzz";
 const FUZZER: &str = "derive";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let toolchain = Toolchain::for_fuzzing(None)?;
-    toolchain.require_cargo_fuzz()?;
-    // Without a sanitizer, as cargo-fuzz advises for code without `unsafe`: it is several times as fast.
-    let mut fuzz = toolchain.cargo_fuzz_without_sanitizer("build");
-    let options = ["--fuzz-dir", "rivals/fuzz", "--target", &toolchain.host, "--target-dir", FUZZ_BUILD_FOLDER, FUZZER];
-    fuzz.extend(options.map(String::from));
-    succeed(&fuzz)?;
+    let fuzzer = Fuzzer::new(fuzzer::RIVAL, Toolchain::for_fuzzing(None)?, Interrupt::install()?)?;
+    fuzzer.build(FUZZER)?;
     let cargo = |words: &str| words.split(' ').map(String::from).collect::<Vec<_>>();
     succeed(&cargo(&format!("cargo build --release -p poolproof --target-dir {BUILD_FOLDER}/own")))?;
     succeed(&cargo(&format!("cargo build --release --manifest-path rivals/Cargo.toml --target-dir {BUILD_FOLDER}")))?;
 
     let status = Command::new(root().join(BUILD_FOLDER).join("release/rivals"))
         .args(["compare", "--out", "rivals", "--poolproof", &format!("{BUILD_FOLDER}/own/release/poolproof")])
-        .args(["--fuzzer", &format!("{FUZZ_BUILD_FOLDER}/{}/release/{FUZZER}", toolchain.host)])
+        .arg("--fuzzer")
+        .arg(fuzzer.binary(FUZZER))
         .args(&arguments.rest)
         .current_dir(root())
         .status()

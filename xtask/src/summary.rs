@@ -90,36 +90,40 @@ pub(crate) fn exit_status(reports: &[Report]) -> u8 {
     }
 }
 
+/// What the summary says of each target.
+pub(crate) const HEADER: [&str; 9] =
+    ["target", "replayed", "executions", "exec/s", "new inputs", "edges", "features", "finds", "status"];
+
+pub(crate) fn row(report: &Report) -> [String; HEADER.len()] {
+    let finds = report.finds.len().max(usize::from(report.found_something()));
+    [
+        report.target.clone(),
+        report.replayed.to_string(),
+        report.progress.executions.to_string(),
+        format!("{:.0}", report.executions_per_second()),
+        report.new_inputs.to_string(),
+        report.progress.edges.to_string(),
+        report.progress.features.to_string(),
+        finds.to_string(),
+        report.verdict.to_string(),
+    ]
+}
+
 pub(crate) fn table(reports: &[Report]) -> String {
+    table_of(&HEADER, reports.iter().map(row), 1..HEADER.len() - 1)
+}
+
+/// A table with some columns of numbers.
+pub(crate) fn table_of<const COLUMNS: usize>(
+    header: &[&str; COLUMNS],
+    rows: impl IntoIterator<Item = [String; COLUMNS]>,
+    numbers: std::ops::Range<usize>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
-        "target",
-        "replayed",
-        "executions",
-        "exec/s",
-        "new inputs",
-        "edges",
-        "features",
-        "finds",
-        "status",
-    ]);
-    for report in reports {
-        let finds = report.finds.len().max(usize::from(report.found_something()));
-        table.add_row([
-            report.target.clone(),
-            report.replayed.to_string(),
-            report.progress.executions.to_string(),
-            format!("{:.0}", report.executions_per_second()),
-            report.new_inputs.to_string(),
-            report.progress.edges.to_string(),
-            report.progress.features.to_string(),
-            finds.to_string(),
-            report.verdict.to_string(),
-        ]);
-    }
-    for number in 1..=7 {
-        let column = table.column_mut(number).expect("the header has nine columns");
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.add_rows(rows);
+    for number in numbers {
+        let column = table.column_mut(number).expect("a column of the header");
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn table_has_a_line_for_each_target() {
-        let progress = Progress { executions: 3000, edges: 19, features: 49, artifacts: Vec::new() };
+        let progress = Progress { executions: 3000, edges: 19, features: 49, ..Progress::default() };
         let busy =
             Report { replayed: 2, progress, took: Duration::from_secs(2), new_inputs: 7, ..report(Verdict::Passed) };
         let text = table(&[busy, report(Verdict::Found("crash".to_owned()))]);

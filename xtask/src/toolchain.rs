@@ -1,6 +1,7 @@
 //! What the tasks need installed: components, cargo-fuzz, and a toolchain for fuzzing. What is missing is installed if
 //! that needs no decision of the person (a component, cargo-fuzz), and named otherwise. Nothing is silently left out.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,11 +31,13 @@ pub(crate) fn require_component(component: &str, subcommand: &str) -> Result<()>
 #[derive(Debug, PartialEq)]
 pub(crate) struct Toolchain {
     /// As in `cargo +NAME`; none for the one that plain `cargo` uses.
-    name: Option<String>,
+    pub(crate) name: Option<String>,
     nightly: bool,
     /// Target triple of the machine. cargo-fuzz takes the one it was itself built for, which differs for downloaded
     /// binaries.
     pub(crate) host: String,
+    /// Major version of the LLVM that the compiler is made with.
+    pub(crate) llvm: u32,
 }
 
 impl Toolchain {
@@ -64,14 +67,47 @@ impl Toolchain {
 
     fn parse(name: Option<&str>, version: &str) -> Result<Self> {
         let field = |key| version.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-        let (Some(release), Some(host)) = (field("release:"), field("host:")) else {
-            bail!("`rustc --version --verbose` names no release and host: {version:?}");
+        let llvm = field("LLVM version:").and_then(|version| version.split('.').next()?.parse().ok());
+        let (Some(release), Some(host), Some(llvm)) = (field("release:"), field("host:"), llvm) else {
+            bail!("`rustc --version --verbose` names no release, host and LLVM: {version:?}");
         };
         Ok(Self {
             name: name.map(String::from),
             nightly: release.contains("-nightly") || release.contains("-dev"),
             host: host.to_owned(),
+            llvm,
         })
+    }
+
+    fn plus_name(&self) -> Option<String> {
+        self.name.as_ref().map(|name| format!("+{name}"))
+    }
+
+    /// Its cargo.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(self.plus_name());
+        command
+    }
+
+    /// Where rustup puts its LLVM tools; they need not be there.
+    pub(crate) fn tools(&self) -> Result<PathBuf> {
+        let mut command = Command::new("rustc");
+        let output = command.args(self.plus_name()).args(["--print", "sysroot"]).output();
+        let output = output.context("cannot start rustc")?;
+        ensure!(output.status.success(), "`rustc --print sysroot` failed");
+        let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        Ok(sysroot.join("lib/rustlib").join(&self.host).join("bin"))
+    }
+
+    /// Adds a component with rustup; says how that went.
+    pub(crate) fn add_component(&self, component: &str) -> &'static str {
+        let toolchain = self.name.iter().flat_map(|name| ["--toolchain", name]);
+        match Command::new("rustup").args(["component", "add", component]).args(toolchain).status() {
+            Ok(status) if status.success() => "they were added",
+            Ok(_) => "rustup could not add them",
+            Err(_) => "rustup cannot be started",
+        }
     }
 
     /// Stable compilers refuse `-Zsanitizer`, while the coverage instrumentation that guides libFuzzer works on them.
@@ -89,18 +125,9 @@ impl Toolchain {
     }
 
     /// The words of `cargo +NAME fuzz SUBCOMMAND --sanitizer …`: to run, and to print for a person to run.
-    pub(crate) fn cargo_fuzz(&self, subcommand: &str) -> Vec<String> {
-        self.cargo_fuzz_with(subcommand, self.sanitizer())
-    }
-
-    /// The same without a sanitizer, which halves the speed at least.
-    pub(crate) fn cargo_fuzz_without_sanitizer(&self, subcommand: &str) -> Vec<String> {
-        self.cargo_fuzz_with(subcommand, "none")
-    }
-
-    fn cargo_fuzz_with(&self, subcommand: &str, sanitizer: &str) -> Vec<String> {
+    pub(crate) fn cargo_fuzz(&self, subcommand: &str, sanitizer: &str) -> Vec<String> {
         let mut words = vec!["cargo".to_owned()];
-        words.extend(self.name.as_ref().map(|name| format!("+{name}")));
+        words.extend(self.plus_name());
         words.extend(["fuzz", subcommand, "--sanitizer", sanitizer].map(String::from));
         words
     }
@@ -125,8 +152,7 @@ impl Toolchain {
     }
 
     fn has_cargo_fuzz(&self) -> bool {
-        let plus_name = self.name.as_ref().map(|name| format!("+{name}"));
-        process::succeeds(Command::new("cargo").args(plus_name).args(["fuzz", "--version"]))
+        process::succeeds(self.cargo().args(["fuzz", "--version"]))
     }
 }
 
@@ -141,14 +167,16 @@ mod tests {
     fn stable_runs_without_a_sanitizer() {
         let stable = Toolchain::parse(None, STABLE).unwrap();
         assert_eq!(stable.host, "x86_64-unknown-linux-gnu");
-        assert_eq!(stable.cargo_fuzz("run").join(" "), "cargo fuzz run --sanitizer none");
+        let words = stable.cargo_fuzz("run", stable.sanitizer());
+        assert_eq!(words.join(" "), "cargo fuzz run --sanitizer none");
     }
 
     #[test]
     fn nightly_runs_with_the_address_sanitizer() {
         let version = STABLE.replace("release: 1.95.0", "release: 1.97.0-nightly");
         let nightly = Toolchain::parse(Some("nightly"), &version).unwrap();
-        assert_eq!(nightly.cargo_fuzz("build").join(" "), "cargo +nightly fuzz build --sanitizer address");
+        let words = nightly.cargo_fuzz("build", nightly.sanitizer());
+        assert_eq!(words.join(" "), "cargo +nightly fuzz build --sanitizer address");
     }
 
     #[test]

@@ -157,6 +157,9 @@ pub(crate) struct History {
     /// Draw it into this file, too: one HTML page with a time line for each caller
     #[arg(long, value_name = "FILE")]
     pub(crate) picture: Option<PathBuf>,
+    /// Write the verdict as JUnit's XML into this file, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
     /// Form of the report; json is one object as the last line of stdout
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,
@@ -256,6 +259,9 @@ pub(crate) struct Mutants {
     /// List them, and run none
     #[arg(long)]
     pub(crate) list: bool,
+    /// Write what became of each as JUnit's XML into this file, too
+    #[arg(long, value_name = "FILE", conflicts_with = "list")]
+    pub(crate) junit: Option<PathBuf>,
     /// Form of the table
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub(crate) format: Format,

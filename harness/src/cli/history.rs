@@ -11,19 +11,14 @@ use poolproof::history::lines::{Found, read};
 use poolproof::history::{self, Bounds, Conflict, Judgement};
 use poolproof::property::{Property, Verdict};
 use poolproof::report::human::{ended, printable};
-use poolproof::report::picture;
+use poolproof::report::{junit, picture};
 use serde_json::{Value, json};
 
 use super::arguments::{Format, History};
-use super::{complain, demand_writable, print, target, write_whole};
+use super::{complain, demand_writable, print, target, write_junit, write_whole};
 
 pub(super) fn judge(arguments: &History) -> Result<Verdict> {
-    if let Some(picture) = &arguments.picture {
-        demand_writable(picture, "--picture")?;
-        if target(picture) == target(&arguments.file) {
-            bail!("{} is the history itself; name another file with --picture", picture.display());
-        }
-    }
+    demand_places(arguments)?;
     let found = open(&arguments.file)?;
     if found.history.calls().is_empty() {
         bail!("{} holds no call; each line is one event, see README.md, \"Histories\"", arguments.file.display());
@@ -36,12 +31,30 @@ pub(super) fn judge(arguments: &History) -> Result<Verdict> {
         Format::Human => print(&in_words(&found, &judgement, seconds))?,
         Format::Json => print(&format!("{}\n", in_json(&found, &judgement, seconds)))?,
     }
-    match draw(arguments, &found, &judgement) {
-        // What was found is the news, not the file.
+    let written = write_junit(arguments.junit.as_deref(), || {
+        junit::render_judgement(&arguments.file.display().to_string(), &judgement, seconds)
+    });
+    match written.and(draw(arguments, &found, &judgement)) {
+        // What was found is the news, not a file.
         Err(error) if verdict(&judgement) == Verdict::Violated => complain(&error),
         drawn => drawn?,
     }
     Ok(verdict(&judgement))
+}
+
+/// Can what is to be written be written, each into a file of its own?
+fn demand_places(arguments: &History) -> Result<()> {
+    let mut taken = vec![(target(&arguments.file), "the history itself")];
+    for (path, option) in [(&arguments.picture, "--picture"), (&arguments.junit, "--junit")] {
+        let Some(path) = path else { continue };
+        demand_writable(path, option)?;
+        let place = target(path);
+        if let Some((_, what)) = taken.iter().find(|(other, _)| *other == place) {
+            bail!("{} is {what}; name another file with {option}", path.display());
+        }
+        taken.push((place, "where the picture goes"));
+    }
+    Ok(())
 }
 
 fn draw(arguments: &History, found: &Found, judgement: &Judgement) -> Result<()> {

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
+use quick_junit::SerializeError;
 
 use arguments::{Arguments, Command, Common, Format};
 use poolproof::engine::{HangReporter, counterexample};
@@ -100,7 +101,7 @@ fn publish(report: &Report, common: &Common) -> Result<Verdict> {
         Format::Human => print(&human::render(report))?,
         Format::Json => print(&format!("{}\n", json::render(report)))?,
     }
-    match write_junit(report, common) {
+    match write_junit(common.junit.as_deref(), || junit::render(report)) {
         // What was found is the news, not the file.
         Err(error) if report.verdict == Verdict::Violated => complain(&error),
         written => written?,
@@ -148,9 +149,10 @@ fn beside(scenario: &Path, extension: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
-fn write_junit(report: &Report, common: &Common) -> Result<()> {
-    let Some(path) = &common.junit else { return Ok(()) };
-    let xml = junit::render(report).context("cannot write the report as JUnit's XML")?;
+/// Writes JUnit's XML into the file, if there is to be one.
+fn write_junit(path: Option<&Path>, xml: impl FnOnce() -> Result<String, SerializeError>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let xml = xml().context("cannot write the report as JUnit's XML")?;
     write_whole(path, &xml).with_context(|| format!("cannot write {}", path.display()))
 }
 

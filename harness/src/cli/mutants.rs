@@ -16,9 +16,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::arguments::{Format, Mutants};
-use super::{print, trial};
+use super::{complain, demand_writable, print, trial, write_junit};
 use poolproof::interrupt;
 use poolproof::property::{Property, Verdict};
+use poolproof::report::junit::{self, Outcome, Suite};
 use poolproof_mutants::{Engine, Mutant, find};
 
 /// What one trial came to.
@@ -49,6 +50,9 @@ struct Score {
 }
 
 pub(super) fn run(arguments: &Mutants) -> Result<Verdict> {
+    if let Some(path) = &arguments.junit {
+        demand_writable(path, "--junit")?;
+    }
     let chosen = choose(&arguments.only)?;
     if arguments.list {
         return list(&chosen, arguments.format);
@@ -58,7 +62,29 @@ pub(super) fn run(arguments: &Mutants) -> Result<Verdict> {
         Format::Human => print(&table(&scores, arguments))?,
         Format::Json => print(&format!("{}\n", as_json(&scores, arguments)))?,
     }
-    Ok(verdict(&scores, arguments))
+    let verdict = verdict(&scores, arguments);
+    match write_junit(arguments.junit.as_deref(), || junit::document([as_suite(&scores, arguments)])) {
+        // What was found is the news, not the file.
+        Err(error) if verdict == Verdict::Violated => complain(&error),
+        written => written?,
+    }
+    Ok(verdict)
+}
+
+/// A test case for each mutant, which fails where it was not caught with every seed, or accused where it is mended.
+fn as_suite(scores: &[Score], arguments: &Mutants) -> Suite {
+    let suite = Suite::new("poolproof mutants", 0.0).with_property("seeds", &arguments.seeds.to_string());
+    scores.iter().fold(suite, |suite, score| {
+        let (verdict, trials) = (score.verdict(arguments), score.trials.len());
+        let outcome = match score.is_as_wanted(arguments) {
+            true => Outcome::Passed,
+            false => {
+                let details = format!("caught in {} of {trials} trials", score.caught().count());
+                Outcome::Failed(verdict.to_owned(), details)
+            }
+        };
+        suite.with_case(score.family, score.mutant.id, 0.0, outcome)
+    })
 }
 
 fn verdict(scores: &[Score], arguments: &Mutants) -> Verdict {
@@ -90,7 +116,11 @@ fn list(chosen: &[(&str, &Mutant)], format: Format) -> Result<Verdict> {
             print(&chosen.iter().map(line).collect::<String>())?;
         }
         Format::Json => {
-            let one = |(family, mutant): &(&str, &Mutant)| json!({ "id": mutant.id, "family": family, "breaks": names(mutant) });
+            let one = |(family, mutant): &(&str, &Mutant)| {
+                json!({
+                    "id": mutant.id, "family": family, "engine": mutant.engine.name(), "breaks": names(mutant),
+                })
+            };
             print(&format!("{}\n", json!({ "mutants": chosen.iter().map(one).collect::<Vec<_>>() })))?;
         }
     }

@@ -52,6 +52,7 @@ pub fn printed(scenario: &Scenario) -> String {
 }
 
 /// A message; where the defect is asked for, with what came from outside as it is.
+#[cfg(any(feature = "reference", feature = "process"))]
 pub(super) fn told(message: &str, from_outside: &[u8]) -> String {
     if is_asked_for() { format!("{message}{}", String::from_utf8_lossy(from_outside)) } else { message.to_owned() }
 }

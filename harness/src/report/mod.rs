@@ -2,7 +2,7 @@
 
 pub mod human;
 pub mod json;
-#[cfg(feature = "cli")]
+#[cfg(feature = "junit")]
 pub mod junit;
 #[cfg(feature = "cli")]
 pub mod picture;
