@@ -1,0 +1,2 @@
+#!/bin/bash -eu
+exec "$SRC/poolproof/fuzz/oss-fuzz/build.sh"
