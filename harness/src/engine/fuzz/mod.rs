@@ -24,8 +24,10 @@ pub mod plugin;
 pub mod wire;
 
 use std::io::Write as _;
+use std::rc::Rc;
 
 use fastrand::Rng;
+use rustc_hash::FxHashMap;
 
 use super::canary::{self, Defect};
 use super::crash::aftermath;
@@ -36,6 +38,9 @@ use crate::operation::Text;
 use crate::scenario::names::{visit_addresses, visit_names};
 use crate::scenario::{Scenario, parse, print, text};
 use crate::sut::{Failure, Scheduling, Sut};
+
+/// So many scenarios are kept as they were read: some MiB.
+const MOST_KNOWN: usize = 4096;
 
 /// A scenario with faults is drawn with at most so many steps: those take longer, and few calls are enough.
 const MOST_STEPS_WITH_FAULTS: usize = 12;
@@ -51,17 +56,12 @@ pub struct Target {
     first: Examined,
     others: Vec<Examined>,
     subject: Subject,
-    /// What was written last is mostly what is read next, and need not be parsed then.
-    written: Written,
+    /// Inputs and their scenarios. What was written last is mostly what is read next, and what is in the fuzzer's corpus is
+    /// read again and again.
+    known: FxHashMap<Vec<u8>, Rc<Scenario>>,
     /// Scenarios that were run, and their steps.
     runs: u64,
     steps: u64,
-}
-
-#[derive(Default)]
-struct Written {
-    text: Vec<u8>,
-    scenario: Scenario,
 }
 
 /// The fuzzer's own way to change bytes: so many bytes of a buffer into others, of which it says how many they are.
@@ -121,7 +121,7 @@ impl Target {
 
     fn with(sut: Box<dyn Sut>, subject: Subject) -> Target {
         let first = subject.examined(sut);
-        Target { first, others: Vec::new(), subject, written: Written::default(), runs: 0, steps: 0 }
+        Target { first, others: Vec::new(), subject, known: FxHashMap::default(), runs: 0, steps: 0 }
     }
 
     /// Puts one more under it.
@@ -155,7 +155,10 @@ impl Target {
         self.runs += 1;
         self.steps += scenario.steps.len() as u64;
         match self.subject {
-            Subject::Faults => scenario.steps.extend(aftermath(&scenario.steps)),
+            Subject::Faults => {
+                let aftermath = aftermath(&scenario.steps);
+                Rc::make_mut(&mut scenario).steps.extend(aftermath);
+            }
             Subject::Addresses(_) | Subject::Names(_) => assert_is_shown_plainly(&scenario),
             Subject::Steps | Subject::Lanes => {}
         }
@@ -191,11 +194,20 @@ impl Target {
         self.write(crossed, out)
     }
 
-    fn read(&self, input: &[u8]) -> Option<Scenario> {
-        if *input == *self.written.text {
-            return Some(self.written.scenario.clone());
+    fn read(&mut self, input: &[u8]) -> Option<Rc<Scenario>> {
+        if let Some(scenario) = self.known.get(input) {
+            return Some(Rc::clone(scenario));
         }
-        parse(std::str::from_utf8(input).ok()?).ok()
+        let scenario = Rc::new(parse(std::str::from_utf8(input).ok()?).ok()?);
+        self.keep(input.to_vec(), Rc::clone(&scenario));
+        Some(scenario)
+    }
+
+    fn keep(&mut self, text: Vec<u8>, scenario: Rc<Scenario>) {
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(text, scenario);
     }
 
     /// Writes a scenario, cut short where it does not fit; gives its size.
@@ -205,7 +217,7 @@ impl Target {
             if let Some(place) = out.get_mut(..text.len()) {
                 place.copy_from_slice(text.as_bytes());
                 let size = text.len();
-                self.written = Written { text: text.into_bytes(), scenario };
+                self.keep(text.into_bytes(), Rc::new(scenario));
                 return size;
             }
             if scenario.steps.is_empty() {
