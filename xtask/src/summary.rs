@@ -113,14 +113,14 @@ pub(crate) fn table(reports: &[Report]) -> String {
     table_of(&HEADER, reports.iter().map(row), 1..HEADER.len() - 1)
 }
 
-/// A table with some columns of numbers.
+/// A table with some columns of numbers, in Markdown's form.
 pub(crate) fn table_of<const COLUMNS: usize>(
     header: &[&str; COLUMNS],
     rows: impl IntoIterator<Item = [String; COLUMNS]>,
     numbers: std::ops::Range<usize>,
 ) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
     table.add_rows(rows);
     for number in numbers {
         let column = table.column_mut(number).expect("a column of the header");
@@ -178,10 +178,10 @@ mod tests {
         let busy =
             Report { replayed: 2, progress, took: Duration::from_secs(2), new_inputs: 7, ..report(Verdict::Passed) };
         let text = table(&[busy, report(Verdict::Found("crash".to_owned()))]);
-        let words = |line: &str| line.split_whitespace().map(String::from).collect::<Vec<_>>();
-        let lines: Vec<_> = text.lines().map(words).filter(|words| words.len() > 1).collect();
-        assert_eq!(lines[1], ["memory", "2", "3000", "1500", "7", "19", "49", "0", "passed"]);
-        assert_eq!(lines[2], ["memory", "0", "0", "0", "0", "0", "0", "1", "FOUND:", "crash"]);
+        let words = |line: &str| line.split(['|', ' ']).filter(|word| !word.is_empty()).map(String::from).collect();
+        let lines: Vec<Vec<String>> = text.lines().map(words).collect();
+        assert_eq!(lines[2], ["memory", "2", "3000", "1500", "7", "19", "49", "0", "passed"]);
+        assert_eq!(lines[3], ["memory", "0", "0", "0", "0", "0", "0", "1", "FOUND:", "crash"]);
     }
 
     #[test]
