@@ -169,7 +169,11 @@ fn junit_tells_of_histories_and_mutants() {
         "{{\"process\":1,\"type\":\"invoke\",{pool}}}\n{{\"process\":1,\"type\":\"return\",\"result\":{{}}}}\n"
     );
     home.write("history.jsonl", create.repeat(2));
-    assert_refused(&home, &["history", "history.jsonl", "--junit", "history.jsonl"], &["is the history itself"]);
+    for (option, path) in
+        [("--junit", "history.jsonl"), ("--picture", "./history.jsonl"), ("--picture", "../work/history.jsonl")]
+    {
+        assert_refused(&home, &["history", "history.jsonl", option, path], &["is the history itself"]);
+    }
     let ended = home.poolproof(&["history", "history.jsonl", "--junit", "junit.xml"]);
     let xml = fs::read_to_string(home.work().join("junit.xml")).unwrap();
     assert!(ended.code == Some(1) && xml.contains("<failure message="), "{}{xml}", ended.stdout);

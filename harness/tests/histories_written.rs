@@ -296,3 +296,135 @@ fn contracts_are_kept_to() {
         assert_eq!(exit_code(&judged), expected, "{name}: {judged:?}");
     }
 }
+
+/// What was once judged wrongly: the contract, the history, and the exit code.
+const MISJUDGED: [(&str, &str, &str, u8); 10] = [
+    (
+        "a block fills a pool",
+        r#""blocks":true"#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29","ranges":[["10.0.0.2","10.0.0.4"]]}: {}; 1=allocate {"owner":"a","requests":[{"pool":"p","prefix_len":31}]}: {"granted":["10.0.0.2/31"]}; 1>allocate {"owner":"a","requests":[{"pool":"p"}]}; 2>allocate {"owner":"b","requests":[{"pool":"p"}]}; 1<{"granted":["10.0.0.4"]}; 2<!exhausted"#,
+        0,
+    ),
+    (
+        "nobody holds an address of a block",
+        r#""blocks":true"#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29","ranges":[["10.0.0.2","10.0.0.4"]]}: {}; 1=allocate {"owner":"a","requests":[{"pool":"p","prefix_len":31}]}: {"granted":["10.0.0.2/31"]}; 1>release {"pool":"p","address":"10.0.0.2","owner":"a"}; 2>allocate {"owner":"b","requests":[{"pool":"p"}]}; 1<!not_found; 2<{"granted":["10.0.0.4"]}"#,
+        0,
+    ),
+    (
+        "a commit of unknown outcome, alone, and another transaction",
+        r#""#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=begin {}: {}; 0=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 0=commit {}: ?; 0=begin {}: {}; 0=list {}: {"allocations":[]}"#,
+        0,
+    ),
+    (
+        "a commit of unknown outcome, alone",
+        r#""#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=begin {}: {}; 0=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 0=commit {}: ?; 0=list {}: {"allocations":[]}"#,
+        3,
+    ),
+    (
+        "what a transaction did is undone, alone",
+        r#""#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=begin {}: {}; 0=allocate {"owner":"a","requests":[{"pool":"p"}]}: ?; 0=rollback {}: {}; 0=list {}: {"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a"}]}"#,
+        1,
+    ),
+    (
+        "overlapping pools make addresses differ",
+        r#""disjoint_pools":false,"reserves_edges":false"#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=pool.create {"pool":"q","prefix":"10.0.0.7/32"}: {}; 1=allocate {"owner":"a","requests":[{"pool":"p"}]}: ?; 2=allocate {"owner":"b","requests":[{"pool":"q"}]}: !exhausted"#,
+        0,
+    ),
+    (
+        "overlapping pools lend the same address",
+        r#""disjoint_pools":false"#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/31"}: {}; 0=pool.create {"pool":"q","prefix":"10.0.0.1/32"}: {}; 1=allocate {"owner":"c","requests":[{"pool":"p"},{"pool":"q"}]}: ?; 2=release {"pool":"p","address":"10.0.0.1","owner":"c"}: {}"#,
+        0,
+    ),
+    (
+        "a lease granted again has a new end",
+        r#""repeat":"same","clock":"virtual""#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 1=allocate {"owner":"a","requests":[{"pool":"p"}],"ttl_ms":10}: {"granted":["10.0.0.1"],"expires_ms":10}; 1=allocate {"owner":"a","requests":[{"pool":"p"}],"ttl_ms":20}: ?; 2=list {}: {"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a","expires_ms":20}]}"#,
+        0,
+    ),
+    (
+        "the same is granted in one of two pools",
+        r#""repeat":"same""#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=pool.create {"pool":"q","prefix":"10.0.1.0/29"}: {}; 1=allocate {"owner":"a","requests":[{"pool":"p"}]}: {"granted":["10.0.0.1"]}; 1=allocate {"owner":"a","requests":[{"pool":"p"},{"pool":"q"}]}: ?; 2=list {}: {"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a"},{"pool":"q","address":"10.0.1.1","owner":"a"}]}"#,
+        0,
+    ),
+    (
+        "a part of a call",
+        r#""atomic":false"#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=pool.create {"pool":"q","prefix":"10.0.1.0/29"}: {}; 1=allocate {"owner":"a","requests":[{"pool":"p"},{"pool":"q"}]}: ?; 2=list {}: {"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a"}]}"#,
+        3,
+    ),
+];
+
+#[test]
+fn what_was_judged_wrongly_is_judged_as_the_protocol_says() {
+    for (name, contract, history, expected) in MISJUDGED {
+        let text = format!("{{\"contract\":{{{contract}}}}}\n{}", spelled_out(history));
+        let found = read(text.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let judged = judge(&found.history, &found.contract, Bounds::default());
+        assert_eq!(exit_code(&judged), expected, "{name}: {judged:?}");
+    }
+}
+
+/// The calls that are shown with a violation cannot be ordered by themselves either.
+#[test]
+fn what_is_shown_is_enough() {
+    let pools = r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/30"}: {}; 0=pool.create {"pool":"q","prefix":"10.0.1.0/32"}: {}; "#;
+    let allocate =
+        |owner: &str, pool: &str| format!(r#"allocate {{"owner":"{owner}","requests":[{{"pool":"{pool}"}}]}}"#);
+    let granted = |address: &str| format!(r#"{{"granted":["{address}"]}}"#);
+    let [first, second] = [granted("10.0.0.1"), granted("10.0.0.2")];
+    let twice = format!(
+        "{pools}1={}: {first}; 2>{}; 3>{}; 2<{first}; 3<{second}",
+        allocate("a", "p"),
+        allocate("b", "p"),
+        allocate("c", "p")
+    );
+    let lost = format!(
+        "{pools}1={}: {}; 1>{}; 2>usage {{\"pool\":\"p\"}}; 1<{first}; 2<{{\"allocatable\":\"2\",\"allocated\":\"1\"}}; 3=list {{}}: {}",
+        allocate("c", "q"),
+        granted("10.0.1.0"),
+        allocate("a", "p"),
+        r#"{"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a"}]}"#
+    );
+    for (history, needed) in [(twice, [2, 3]), (lost, [2, 5])] {
+        let found = read(spelled_out(&history).as_bytes()).unwrap();
+        let judged = judge(&found.history, &found.contract, Bounds::default());
+        let Judgement::Violated(conflict) = judged else { panic!("{history}: {judged:?}") };
+        assert!(needed.iter().all(|call| conflict.core.contains(call)), "{history}: {conflict:?}");
+    }
+}
+
+/// At one time nobody knows what came first, but for a caller who is alone then.
+#[test]
+fn a_caller_alone_knows_its_order() {
+    let event = |process: u8, time: u8, rest: &str| format!("{{\"process\":{process},\"time\":{time},{rest}}}\n");
+    let pool = r#""type":"invoke","method":"pool.create","params":{"pool":"p","prefix":"10.0.0.0/29"}"#;
+    let allocate = r#""type":"invoke","method":"allocate","params":{"owner":"a","requests":[{"pool":"p"}]}"#;
+    let release = r#""type":"invoke","method":"release","params":{"pool":"p","address":"10.0.0.1","owner":"a"}"#;
+    let (done, granted) = (r#""type":"return","result":{}"#, r#""type":"return","result":{"granted":["10.0.0.1"]}"#);
+    let alone = [
+        event(1, 1, pool),
+        event(1, 2, done),
+        event(1, 5, allocate),
+        event(1, 6, granted),
+        event(1, 6, release),
+        event(1, 7, r#""type":"fail","error":{"kind":"not_found"}"#),
+    ]
+    .concat();
+    let list = [
+        event(2, 6, r#""type":"invoke","method":"usage","params":{"pool":"p"}"#),
+        event(2, 8, r#""type":"return","result":{"allocatable":"6","allocated":"1"}"#),
+    ]
+    .concat();
+    for (text, expected) in [(alone.clone(), 1), (alone + &list, 3)] {
+        let found = read(text.as_bytes()).unwrap();
+        let judged = judge(&found.history, &found.contract, Bounds::default());
+        assert_eq!(exit_code(&judged), expected, "{text}: {judged:?}");
+    }
+}

@@ -417,3 +417,30 @@ fn is_short(scenario: &Scenario) -> bool {
     let lanes = scenario.steps.iter().filter(|step| **step == Step::Lane).count();
     lanes <= 3 && scenario.steps.iter().filter(is_call).count() <= 6
 }
+
+/// What happened before the callers came is known, whatever it was: a transaction that a restart undid, a fault that left the
+/// outcome of a call open, a death within one.
+#[test]
+fn callers_go_on_from_what_the_beginning_led_to() {
+    let lanes = "lane\nallocate \"b\" p0\nlane\nallocate \"c\" p0\njoin\nlist\n";
+    let beginnings = ["begin\nallocate \"a\" p0\nrestart\n".to_owned()].into_iter().chain((1..20).flat_map(|step| {
+        ["error after", "kill before", "kill after"].map(|fault| format!("fault {fault} {step}\nallocate \"a\" p0\n"))
+    }));
+    let mut sut = Simulated::new(Variant::default()).unwrap();
+    let mut examiner = Examiner::sparing(&sut);
+    for beginning in beginnings {
+        let scenario = parse(&format!("poolproof scenario 1\npool p0 10.0.0.0/29\n{beginning}{lanes}")).unwrap();
+        let run = examiner.examine(&mut sut, &scenario).unwrap();
+        assert!(run.is_race && run.finding.is_none(), "{scenario}\n{:?}", run.finding);
+    }
+}
+
+/// What is passed over among callers is counted.
+#[test]
+fn steps_that_callers_cannot_take_are_skipped_and_counted() {
+    let text = "poolproof scenario 2\npool p0 10.0.0.0/29\nlane\nallocate \"a\" p0\nlane\nallocate \"b\" p0\nrestart\njoin\n\
+                crash\nrepeat @3\nrelease p0 @99 \"a\"\nlist\n";
+    let mut sut = Memory::new();
+    let run = Examiner::sparing(&sut).examine(&mut sut, &parse(text).unwrap()).unwrap();
+    assert_eq!((run.finding, run.skipped), (None, 3), "the restart, the crash, and what was never granted");
+}

@@ -15,7 +15,7 @@ use poolproof::report::{junit, picture};
 use serde_json::{Value, json};
 
 use super::arguments::{Format, History};
-use super::{complain, demand_writable, print, target, write_junit, write_whole};
+use super::{complain, demand_writable, place, print, watch_for_signals, write_junit, write_whole};
 
 pub(super) fn judge(arguments: &History) -> Result<Verdict> {
     demand_places(arguments)?;
@@ -23,6 +23,7 @@ pub(super) fn judge(arguments: &History) -> Result<Verdict> {
     if found.history.calls().is_empty() {
         bail!("{} holds no call; each line is one event, see README.md, \"Histories\"", arguments.file.display());
     }
+    watch_for_signals()?;
     let started = Instant::now();
     let bounds = Bounds { time: arguments.time, ..Bounds::default() };
     let judgement = history::judge(&found.history, &found.contract, bounds);
@@ -44,11 +45,11 @@ pub(super) fn judge(arguments: &History) -> Result<Verdict> {
 
 /// Can what is to be written be written, each into a file of its own?
 fn demand_places(arguments: &History) -> Result<()> {
-    let mut taken = vec![(target(&arguments.file), "the history itself")];
+    let mut taken = vec![(place(&arguments.file), "the history itself")];
     for (path, option) in [(&arguments.picture, "--picture"), (&arguments.junit, "--junit")] {
         let Some(path) = path else { continue };
         demand_writable(path, option)?;
-        let place = target(path);
+        let place = place(path);
         if let Some((_, what)) = taken.iter().find(|(other, _)| *other == place) {
             bail!("{} is {what}; name another file with {option}", path.display());
         }

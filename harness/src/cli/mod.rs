@@ -72,13 +72,20 @@ fn run(arguments: Arguments) -> Result<Verdict> {
 }
 
 /// Ctrl-C and termination end every loop soon; what was found so far is reported, and everything is
-/// cleaned up on the ordinary way out. A server has no loop but that of its requests, and nothing to clean up.
+/// cleaned up on the ordinary way out. A server has no loop but that of its requests, and nothing to clean up. A history is
+/// read first, when there is nothing to report either.
 fn catch_signals(command: &Command) -> Result<()> {
+    if matches!(command, Command::History(_)) {
+        return Ok(());
+    }
     #[cfg(feature = "reference")]
     if matches!(command, Command::Serve(_)) {
         return Ok(());
     }
-    let _ = command;
+    watch_for_signals()
+}
+
+fn watch_for_signals() -> Result<()> {
     ctrlc::set_handler(interrupt::request).context("cannot watch for Ctrl-C")
 }
 
@@ -111,7 +118,10 @@ fn publish(report: &Report, common: &Common) -> Result<Verdict> {
 
 /// Says on stderr what went wrong. Nobody may be reading, and that is no reason to panic.
 fn complain(error: &anyhow::Error) {
-    let _ = writeln!(io::stderr(), "poolproof: {error:#}");
+    // It may quote what comes from outside. What a system wrote on its standard error has several lines.
+    let message = format!("{error:#}");
+    let lines: Vec<String> = message.lines().map(human::printable).collect();
+    let _ = writeln!(io::stderr(), "poolproof: {}", lines.join("\n"));
 }
 
 /// Writes what callers at the same time saw, and draws it, beside the counterexamples that have been saved.
@@ -209,6 +219,16 @@ fn target(path: &Path) -> PathBuf {
     }
     // The links go in a circle: writing to it says so.
     path.to_owned()
+}
+
+/// The same place, however it is written.
+fn place(path: &Path) -> PathBuf {
+    let target = target(path);
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (fs::canonicalize(folder), target.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => target,
+    }
 }
 
 /// Replaces a file as a whole, the one behind a link included. What is no file, such as a device or a

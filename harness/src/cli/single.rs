@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::arguments::{Common, Explain, Format, Shrink};
-use super::{beside, demand_writable, draw, hang_reporter, print, publish, start, target, write_whole};
+use super::{beside, demand_writable, draw, hang_reporter, place, print, publish, start, write_whole};
 use poolproof::engine::counterexample::commented;
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::minimise::{Minimal, Minimiser, Patience};
@@ -26,7 +26,7 @@ pub(super) fn shrink(arguments: &Shrink) -> Result<Verdict> {
     if let Some(output) = &arguments.output {
         demand_writable(output, "--output")?;
         for written in [output.clone(), beside(output, "html"), beside(output, "jsonl")] {
-            if common.junit.as_ref().is_some_and(|junit| target(junit) == target(&written)) {
+            if common.junit.as_ref().is_some_and(|junit| place(junit) == place(&written)) {
                 bail!("--output and --junit name the same file, {}; name two", written.display());
             }
         }

@@ -167,6 +167,10 @@ impl Runner {
             // It would keep all others waiting.
             return Ok(None);
         }
+        if self.model.is_uncertain() {
+            run.left_open = Some("what the beginning left behind is not known".to_owned());
+            return Ok(Some(run));
+        }
         let mut calls = alone.calls;
         let counted = calls.len();
         if let Some(watchdog) = &self.watchdog {
@@ -182,8 +186,13 @@ impl Runner {
         self.traces.resize_with(scenario.steps.len(), Trace::default);
         // Who shares a handle shares it to the end.
         let contract = handles.first().map_or(sut.contract(), |handle| handle.contract()).clone();
+        // What the beginning led to is known; its calls alone would not tell of faults and restarts.
+        let beginning = self.model.clone();
         let found = match self.at_once(handles, scenario, &parts, &clock, &mut calls) {
-            Ok(()) => self.afterwards(sut, &contract, scenario, &parts, &clock, &mut calls),
+            Ok(skipped) => {
+                run.skipped += skipped;
+                self.afterwards(sut, &contract, scenario, &parts, &clock, &mut calls)
+            }
             stopped => stopped,
         };
         (run.operations, run.is_race) = (calls.len() as u64, true);
@@ -198,9 +207,10 @@ impl Runner {
         run.finding = match found {
             Err(Stop::Failed(failure)) => return Err(failure),
             Err(Stop::Found(violation)) => Some(Finding::new(step, violation)),
-            Ok(()) => {
+            Ok(skipped) => {
+                run.skipped += skipped;
                 let history = History::new(calls);
-                match history::judge(&history, self.model.contract(), BOUNDS) {
+                match history::judge_after(&history, counted, &beginning, BOUNDS) {
                     Judgement::Linearizable { .. } => None,
                     Judgement::Unknown { why } => {
                         run.left_open = Some(why);
@@ -217,7 +227,7 @@ impl Runner {
         Ok(Some(run))
     }
 
-    /// All lanes, each in a thread.
+    /// All lanes, each in a thread; says how many steps were passed over.
     fn at_once(
         &mut self,
         handles: Vec<Box<dyn Sut + Send>>,
@@ -225,7 +235,7 @@ impl Runner {
         parts: &Parts,
         clock: &Clock,
         calls: &mut Vec<Recorded>,
-    ) -> Result<(), Stop> {
+    ) -> Result<u64, Stop> {
         // Without an order one caller comes after the other, where they take turns.
         let takes_turns = handles.iter().all(|handle| is_repeatable(handle.as_ref(), scenario));
         let turns = takes_turns.then(|| Turns::new(handles.len(), turns_of(scenario).unwrap_or_default().to_vec()));
@@ -234,8 +244,15 @@ impl Runner {
         let lane = |number: usize, mut handle: Box<dyn Sut + Send>, steps: Range<usize>| {
             let process = Text::from(format!("lane {}", number + 1));
             let contract = handle.contract().clone();
-            let mut caller =
-                Caller { process, contract: &contract, clock, model, traces: traces.clone(), calls: Vec::new() };
+            let mut caller = Caller {
+                process,
+                contract: &contract,
+                clock,
+                model,
+                traces: traces.clone(),
+                calls: Vec::new(),
+                skipped: 0,
+            };
             let _turn = turns.as_ref().map(|turns| turns.enter(number as u8));
             if turns.is_none() {
                 barrier.wait();
@@ -243,7 +260,7 @@ impl Runner {
             let done = steps.clone().try_for_each(|index| caller.step(handle.as_mut(), index, &scenario.steps[index]));
             // Undoes a transaction that is still open, and may be interrupted at that.
             drop(handle);
-            (steps, caller.traces, caller.calls, done)
+            (steps, caller.traces, caller.calls, done.map(|()| caller.skipped))
         };
         let lanes = guarded(&self.watchdog, || {
             thread::scope(|scope| {
@@ -256,18 +273,18 @@ impl Runner {
             })
         })?;
         self.places = turns.map(|turns| turns.places()).unwrap_or_default();
-        let mut done = Ok(());
+        let mut done = Ok(0);
         for lane in lanes {
             // Panics of the system are caught where they happen.
             let (steps, traces, seen, ended) = lane.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             self.traces[steps.clone()].clone_from_slice(&traces[steps]);
             calls.extend(seen);
-            done = done.and(ended);
+            done = done.and_then(|before| Ok(before + ended?));
         }
         done
     }
 
-    /// What comes after all lanes.
+    /// What comes after all lanes; says how many steps were passed over.
     fn afterwards(
         &mut self,
         sut: &mut dyn Sut,
@@ -276,16 +293,16 @@ impl Runner {
         parts: &Parts,
         clock: &Clock,
         calls: &mut Vec<Recorded>,
-    ) -> Result<(), Stop> {
+    ) -> Result<u64, Stop> {
         let process = Text::from("one caller");
         let (model, traces) = (&self.model, self.traces.clone());
-        let mut caller = Caller { process, contract, clock, model, traces, calls: Vec::new() };
+        let mut caller = Caller { process, contract, clock, model, traces, calls: Vec::new(), skipped: 0 };
         let watchdog = &self.watchdog;
         let done = guarded(watchdog, || {
             parts.end.clone().try_for_each(|index| caller.step(sut, index, &scenario.steps[index]))
         })?;
         calls.extend(caller.calls);
-        done
+        done.map(|()| caller.skipped)
     }
 }
 
@@ -314,7 +331,10 @@ impl Watch for Alone<'_> {
             operation: call.operation.clone(),
             invoked: self.clock.tick(),
             returned: Some(self.clock.tick()),
-            outcome: Outcome::Answered(call.response.clone()),
+            outcome: match call.response {
+                Err(Refusal { kind: Kind::UnknownOutcome, .. }) => Outcome::Unknown,
+                known => Outcome::Answered(known.clone()),
+            },
         });
     }
 }
@@ -329,10 +349,12 @@ struct Caller<'a> {
     model: &'a Model,
     traces: Vec<Trace>,
     calls: Vec<Recorded>,
+    /// Steps that were passed over.
+    skipped: u64,
 }
 
 impl Caller<'_> {
-    /// Takes a step; what cannot be done here is passed over.
+    /// Takes a step; what cannot be done here is passed over, and counted.
     fn step(&mut self, sut: &mut dyn Sut, index: usize, step: &Step) -> Result<(), Stop> {
         match step {
             Step::Call(operation) => {
@@ -340,17 +362,28 @@ impl Caller<'_> {
                 let resolved = operation.resolve(|pool, operand: &Operand| trace::write(model, traces, pool, operand));
                 match resolved.filter(|call| outside(self.contract, call).is_none()) {
                     Some(call) => self.keep(sut, index, call).map(|_| ()),
-                    None => Ok(()),
+                    None => self.skip(),
                 }
             }
+            Step::Repeat { step } => match self.traces.get(*step as usize).and_then(|trace| trace.sent.clone()) {
+                Some(call) => self.keep(sut, index, call).map(|_| ()),
+                None => self.skip(),
+            },
             Step::Fill { pool, owner, count, .. } => self.fill(sut, index, pool, owner, *count),
             Step::Drain { pool, count } => self.drain(sut, pool, *count),
             // What others do meanwhile is in what it sees.
             Step::Audit if self.contract.has(Method::List) => {
                 self.call(sut, &Operation::List { pool: None }).map(|_| ())
             }
-            _ => Ok(()),
+            Step::Turns(_) | Step::Lane | Step::Join => Ok(()),
+            // Nobody can start a system again, or disturb it, while others are at work; and whose lease it is nobody knows.
+            Step::Audit | Step::AdvanceTo { .. } | Step::Restart | Step::Crash | Step::Fault(_) => self.skip(),
         }
+    }
+
+    fn skip(&mut self) -> Result<(), Stop> {
+        self.skipped += 1;
+        Ok(())
     }
 
     /// Makes a call and keeps what later steps may refer to.

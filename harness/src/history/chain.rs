@@ -33,7 +33,7 @@ use super::{Conflict, Event, MOST_SHOWN, NEVER};
 use crate::operation::Text;
 
 /// What a call says of the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Act {
     Grant,
     Release,
@@ -224,25 +224,49 @@ impl Chain {
 
     /// Finds a phase for each tale.
     fn place(&mut self, name: &str, tales: Vec<Touch>) -> Result<(), Problem> {
+        let owners = match tales.iter().any(|tale| tale.act == Act::ToldOthers) {
+            true => self.next_owners(),
+            false => Vec::new(),
+        };
         for tale in tales {
             let possible = self.possible(&tale);
-            let fits = |phase: &usize| match tale.act {
-                Act::ToldFree => !self.is_held(*phase),
-                Act::ToldOthers => self.owner(*phase).is_some_and(|owner| Some(owner) != tale.owner.as_ref()),
-                _ => self.is_held(*phase),
+            let fitting = |range: Range<usize>| self.first_fitting(&tale, range, &owners);
+            let Some(first) = fitting(possible.clone()) else {
+                return Err(self.no_phase(name, &tale, possible).into());
             };
-            let is_in_nobodys_way = |phase: &usize| {
-                let later = self.after.get(phase + 1);
-                let earlier = phase.checked_sub(1).map(|earlier| self.before[earlier]);
-                later.is_none_or(|after| tale.invoked <= *after) && earlier.is_none_or(|before| tale.returned >= before)
-            };
-            let mut fitting = possible.clone().filter(fits);
-            let Some(first) = fitting.next() else { return Err(self.no_phase(name, &tale, possible).into()) };
-            let free = std::iter::once(first).chain(fitting.clone()).find(is_in_nobodys_way);
-            self.has_choice |= free.is_none() && fitting.next().is_some();
+            let unhindered = self.unhindered(&tale);
+            let free = fitting(possible.start.max(unhindered.start)..possible.end.min(unhindered.end));
+            self.has_choice |= free.is_none() && fitting(first + 1..possible.end).is_some();
             self.tales.push((free.unwrap_or(first), tale));
         }
         Ok(())
+    }
+
+    /// The first phase in a range that is of the kind that a call tells of.
+    fn first_fitting(&self, tale: &Touch, range: Range<usize>, next_owners: &[usize]) -> Option<usize> {
+        let is_held = tale.act != Act::ToldFree;
+        let first = range.start + usize::from(self.is_held(range.start) != is_held);
+        let is_own = tale.act == Act::ToldOthers && first < range.end && self.owner(first) == tale.owner.as_ref();
+        let fitting = if is_own { next_owners[first] } else { first };
+        Some(fitting).filter(|phase| *phase < range.end)
+    }
+
+    /// For each held phase, the next one in which it is held by somebody else; past the end where there is none.
+    fn next_owners(&self) -> Vec<usize> {
+        let phases = self.boundaries.len() + 1;
+        let mut next = vec![phases; phases];
+        for phase in (0..phases.saturating_sub(2)).rev().filter(|phase| self.is_held(*phase)) {
+            let later = phase + 2;
+            next[phase] = if self.owner(phase) == self.owner(later) { next[later] } else { later };
+        }
+        next
+    }
+
+    /// The phases in which a call can take place without being in anybody's way.
+    fn unhindered(&self, tale: &Touch) -> Range<usize> {
+        let first = self.after.partition_point(|after| *after < tale.invoked).saturating_sub(1);
+        let end = self.before.partition_point(|before| *before <= tale.returned) + 1;
+        first..end
     }
 
     /// The phases that a call can have taken place in, whatever it tells of.
@@ -514,6 +538,33 @@ mod tests {
         let touches =
             numbered.map(|(call, act)| touch(call, act, "a", 2 * call as Event, 2 * call as Event + 1)).collect();
         assert!(core(touches).is_some_and(|core| core.len() <= 4));
+    }
+
+    /// By looking through all phases for each tale, this would take minutes.
+    #[test]
+    fn who_held_it_is_found_among_very_many_who_did() {
+        let many = 60_000;
+        let mut touches: Vec<Touch> = (0..many).map(|call| touch(call, Act::ToldOthers, "a", 0, NEVER - 1)).collect();
+        for (round, owner) in (0..many).map(|round| (round, if round + 1 == many { "b" } else { "a" })) {
+            let (call, begun) = (many + 2 * round, 4 * round as Event + 1);
+            touches.push(touch(call, Act::Grant, owner, begun, begun + 1));
+            touches.push(touch(call + 1, Act::Release, owner, begun + 2, begun + 3));
+        }
+        assert!(Chain::of("x", None, touches, &mut Effort::new()).is_ok_and(|chain| !chain.has_choice()));
+    }
+
+    /// A link that is dropped within the one after it, and so on, would take more than the stack.
+    #[test]
+    fn a_story_that_is_searched_for_may_be_long() {
+        let grant = |call, owner, invoked, returned| touch(call, Act::Grant, owner, invoked, returned);
+        let mut touches = vec![grant(0, "a", 1, 9), grant(1, "b", 2, 10), touch(2, Act::Release, "a", 3, 8)];
+        touches.push(touch(3, Act::Release, "b", 11, 12));
+        for round in 0..150_000 {
+            let (call, begun) = (4 + 2 * round, 13 + 4 * round as Event);
+            touches.push(grant(call, "a", begun, begun + 1));
+            touches.push(touch(call + 1, Act::Release, "a", begun + 2, begun + 3));
+        }
+        assert!(Chain::of("x", None, touches, &mut Effort::new()).is_ok_and(|chain| chain.has_choice()));
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::address::{Family, Grant, parse_prefix};
-use crate::contract::Clock;
+use crate::address::{Family, Grant, Span, parse_prefix};
+use crate::contract::{Clock, Contract, Repeat};
 use crate::model::Model;
 use crate::operation::{Answer, Operation, Request, Response, Text, Want, Written};
 
@@ -33,9 +33,10 @@ pub(super) struct Mentioned {
 
 impl Mentioned {
     /// In these calls; nothing where other addresses are not all alike, and too many to look at each.
-    pub(super) fn by(calls: &[Call]) -> Option<Mentioned> {
+    pub(super) fn by(calls: &[Call], contract: &Contract) -> Option<Mentioned> {
         let mut mentioned = Mentioned::default();
-        if calls.iter().all(|call| mentioned.takes(call)) {
+        let may_overlap = !contract.disjoint_pools && have_overlaps(calls);
+        if !may_overlap && calls.iter().all(|call| mentioned.takes(call)) {
             return Some(mentioned);
         }
         Mentioned::all_of_pools(calls)
@@ -93,7 +94,7 @@ impl Mentioned {
     /// or tell a time and nobody has told yet what the clock reads. Those that the model does not allow may be among them.
     pub(super) fn answers(&self, model: &Model, operation: &Operation) -> Option<Vec<Response>> {
         let answer = match operation {
-            Operation::Allocate { owner: _, requests, ttl_ms } => return self.grants(model, requests, *ttl_ms),
+            Operation::Allocate { owner, requests, ttl_ms } => return self.grants(model, owner, requests, *ttl_ms),
             Operation::ReleaseOwner { owner } => {
                 let held = model.held().filter(|(.., holder)| holder == owner);
                 Answer::Released(held.map(|(pool, grant, _)| (pool, grant)).collect())
@@ -105,8 +106,11 @@ impl Mentioned {
         Some(vec![Ok(answer)])
     }
 
-    /// Every way to grant these requests.
-    fn grants(&self, model: &Model, requests: &[Request], ttl_ms: Option<u64>) -> Option<Vec<Response>> {
+    /// Every way to grant these requests; nothing where a part of them may have been granted.
+    fn grants(&self, model: &Model, owner: &Text, requests: &[Request], ttl_ms: Option<u64>) -> Option<Vec<Response>> {
+        if requests.len() > 1 && !model.contract().atomic {
+            return None;
+        }
         let expires_ms = match ttl_ms.filter(|_| model.contract().clock != Clock::None) {
             Some(ttl_ms) => Some(model.told_after(ttl_ms)?),
             None => None,
@@ -115,7 +119,12 @@ impl Mentioned {
         for request in requests {
             let mut longer = Vec::new();
             for way in &ways {
-                let candidates = self.candidates(model, request, way);
+                let others = requests.iter().zip(way).filter(|(other, _)| other.pool == request.pool);
+                let beside: Vec<Grant> = others.map(|(_, grant)| *grant).collect();
+                let mut candidates = self.candidates(model, request, &beside);
+                if model.contract().repeat == Repeat::Same {
+                    candidates.extend(own(model, &request.pool, owner));
+                }
                 longer.extend(candidates.into_iter().map(|grant| way.iter().copied().chain([grant]).collect()));
             }
             if longer.len() > MOST_ANSWERS {
@@ -155,6 +164,25 @@ impl Mentioned {
         addresses
             .find(|address| !self.addresses.contains(address) && is_free(model, pool, Grant::Address(*address), beside))
     }
+}
+
+/// What an owner holds in a pool.
+fn own(model: &Model, pool: &Text, owner: &Text) -> Vec<Grant> {
+    let held = model.pool(pool).into_iter().flat_map(|pool| pool.iter()).filter(|held| held.owner == *owner);
+    held.map(|held| held.grant).collect()
+}
+
+/// Do pools overlap?
+fn have_overlaps(calls: &[Call]) -> bool {
+    let prefixes = calls.iter().filter_map(|call| match &call.recorded.operation {
+        Operation::CreatePool { prefix, .. } => parse_prefix(prefix),
+        _ => None,
+    });
+    let mut spans: Vec<(Family, Span)> =
+        prefixes.map(|prefix| (Family::of(prefix.addr()), Span::of_prefix(prefix))).collect();
+    spans.sort_unstable_by_key(|(family, span)| (*family, span.first, span.last));
+    // Prefixes lie within each other or apart, so one that overlaps any overlaps its neighbour.
+    spans.windows(2).any(|two| two[0].0 == two[1].0 && two[0].1.overlaps(two[1].1))
 }
 
 /// Could this be granted, beside what others of the same call are?

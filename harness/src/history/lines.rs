@@ -39,6 +39,7 @@ use std::io::{self, BufRead};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::unique::Unique;
 use super::{Event, History, Outcome, Recorded};
 use crate::contract::{Contract, Methods};
 use crate::operation::{Kind, Operation, Refusal, Text};
@@ -91,7 +92,8 @@ pub fn read(mut from: impl BufRead) -> Result<Found, Malformed> {
             true => Err(format!("it is longer than {LONGEST_LINE} bytes")),
             false => reader.take(line, text.trim_ascii()),
         };
-        taken.map_err(|problem| Malformed::Line { line, problem })?;
+        // It may quote what was read, which is long, or steers what shows it.
+        taken.map_err(|problem| Malformed::Line { line, problem: protocol::excerpt(problem.as_bytes()) })?;
     }
     let (contract, tells_time) = (reader.contract.unwrap_or_else(every_method), reader.tells_time == Some(true));
     Ok(Found { history: History::new(reader.calls), contract, tells_time })
@@ -143,7 +145,7 @@ fn every_method() -> Contract {
 #[serde(rename_all = "snake_case")]
 struct Line {
     #[serde(default)]
-    contract: Option<Value>,
+    contract: Option<Unique>,
     #[serde(default)]
     process: Option<Value>,
     #[serde(default)]
@@ -153,11 +155,15 @@ struct Line {
     #[serde(default)]
     method: Option<String>,
     #[serde(default)]
-    params: Value,
+    params: Option<Unique>,
     #[serde(default)]
-    result: Value,
+    result: Option<Unique>,
     #[serde(default)]
-    error: Value,
+    error: Option<Unique>,
+}
+
+fn value(unique: Option<Unique>) -> Value {
+    unique.map_or(Value::Null, |Unique(value)| value)
 }
 
 #[derive(Default)]
@@ -183,8 +189,11 @@ impl Reader {
             return Err("it is no event: it is no JSON object".to_owned());
         }
         let line: Line = serde_json::from_slice(text).map_err(|error| format!("it is no event: {error}"))?;
-        if let Some(contract) = line.contract {
-            return self.take_contract(contract);
+        if let Some(Unique(contract)) = line.contract {
+            return match line.process.is_some() || line.r#type.is_some() {
+                true => Err("a line with `contract` is no event as well: write two lines".to_owned()),
+                false => self.take_contract(contract),
+            };
         }
         let process = match &line.process {
             Some(Value::String(name)) => self.name(name),
@@ -193,12 +202,12 @@ impl Reader {
         };
         let time = self.time(number, line.time.as_ref())?;
         match line.r#type.as_deref() {
-            Some("invoke") => self.invoke(number, process, time, line.method.as_deref(), &line.params),
+            Some("invoke") => self.invoke(number, process, time, line.method.as_deref(), &value(line.params)),
             Some("return") => self.end(&process, time, |operation| {
-                let answer = protocol::decode_result(operation, &line.result, text);
+                let answer = protocol::decode_result(operation, &value(line.result), text);
                 answer.map(|answer| Outcome::Answered(Ok(answer))).map_err(|violation| violation.message)
             }),
-            Some("fail") => self.end(&process, time, |_| refusal(&line.error).map(outcome)),
+            Some("fail") => self.end(&process, time, |_| refusal(&value(line.error)).map(outcome)),
             Some("unknown") => self.end(&process, time, |_| Ok(Outcome::Unknown)),
             _ => Err("`type` is none of `invoke`, `return`, `fail` and `unknown`".to_owned()),
         }
@@ -208,13 +217,13 @@ impl Reader {
         if self.contract.is_some() || !self.calls.is_empty() {
             return Err("`contract` comes once, before all events".to_owned());
         }
-        let all = serde_json::to_value(Methods::all()).unwrap_or_default();
-        let mut contract = contract;
-        if let Value::Object(fields) = &mut contract {
-            fields.retain(|_, value| !value.is_null());
-            fields.entry("methods").or_insert(all);
+        let Value::Object(mut fields) = contract else { return Err("`contract` is no JSON object".to_owned()) };
+        if let Some(unknown) = protocol::unknown_fields(&fields).first() {
+            return Err(format!("a contract has no `{unknown}`"));
         }
-        let read = serde_json::from_value(contract);
+        fields.retain(|_, value| !value.is_null());
+        fields.entry("methods").or_insert(serde_json::to_value(Methods::all()).unwrap_or_default());
+        let read = serde_json::from_value(Value::Object(fields));
         self.contract = Some(read.map_err(|error| format!("the contract is wrong: {error}"))?);
         Ok(())
     }
@@ -316,6 +325,29 @@ mod tests {
         let outcomes: Vec<bool> =
             found.history.calls().iter().map(|call| call.recorded.outcome == Outcome::Unknown).collect();
         assert_eq!(outcomes, [false, false, true, true]);
+    }
+
+    #[test]
+    fn what_is_written_twice_or_cannot_be_meant_is_refused() {
+        let twice = CALL.replace(r#""owner":"a""#, r#""owner":"a","owner":"b""#);
+        let both = CALL.replacen('{', r#"{"contract":{},"#, 1);
+        for (text, expected) in [
+            (&*twice, "duplicate field `owner`"),
+            (r#"{"contract":{"repeat":"same","repeat":"another"}}"#, "duplicate field `repeat`"),
+            (r#"{"contract":[]}"#, "no JSON object"),
+            (r#"{"contract":{"repaet":"same"}}"#, "has no `repaet`"),
+            (&*both, "no event as well"),
+        ] {
+            assert!(problem(text).contains(expected), "{text}: {}", problem(text));
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_short_and_printable() {
+        let steering = problem("{\"process\":\"\\u001b[31m\\u0007\",\"type\":\"return\",\"result\":{}}");
+        assert!(!steering.chars().any(char::is_control), "{steering:?}");
+        let long = format!("{{\"process\":\"{}\",\"type\":\"return\"}}", "x".repeat(1 << 20));
+        assert!(problem(&long).len() < 400);
     }
 
     #[test]

@@ -9,12 +9,12 @@
 //! Calls of unknown outcome have not happened, but for those that must have: a release without which an address is granted
 //! twice, a grant without which something is given back that nobody had. If that does not do, it is left to the search.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::chain::{Act, Chain, Instant, Problem, Side, Touch};
 use super::stories::Effort;
-use super::{Call, Conflict, Event, MOST_SHOWN, Outcome};
+use super::{Call, Conflict, Deadline, Event, MOST_SHOWN, Outcome};
 use smallvec::smallvec;
 
 use crate::address::{Family, Grant, Span, number};
@@ -61,9 +61,9 @@ struct Possible {
 }
 
 /// Judges all calls from one on, in the state that the model is in.
-pub(super) fn judge(model: &Model, calls: &[Call], from: usize) -> Judgement {
-    match Parts::of(model, calls, from) {
-        Some(parts) => parts.judge(model, calls),
+pub(super) fn judge(model: &Model, calls: &[Call], from: usize, deadline: Deadline) -> Judgement {
+    match Parts::of(model, calls, from, deadline) {
+        Some(parts) => parts.judge(model, calls, from, deadline),
         None => Judgement::Coupled,
     }
 }
@@ -83,8 +83,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes the calls apart; nothing where a call touches several addresses, or something else.
-    fn of(model: &Model, calls: &[Call], from: usize) -> Option<Parts> {
+    /// Takes the calls apart; nothing where a call touches several addresses, or something else, or there is no time.
+    fn of(model: &Model, calls: &[Call], from: usize, deadline: Deadline) -> Option<Parts> {
         // Where pools overlap, what one of them has handed out may be taken in the others.
         let is_coupled = !model.contract().disjoint_pools && model.has_overlapping_pools();
         if model.contract().repeat != Repeat::Another || is_coupled {
@@ -97,7 +97,12 @@ impl Parts {
             if call.says_nothing() {
                 continue;
             }
+            if index.is_multiple_of(256) && deadline.is_over() {
+                return None;
+            }
             match told(&mut scratch, call)? {
+                // Who holds a block does not hold each of its addresses.
+                Tale::Of((pool, number), ..) if is_in_a_block(model, &pool, number) => return None,
                 Tale::Of(place, act, owner) => {
                     let touch = Touch { call: index, act, owner, invoked: call.invoked, returned: call.returned };
                     parts.touches.push((place, touch));
@@ -111,19 +116,14 @@ impl Parts {
         Some(parts)
     }
 
-    fn judge(mut self, model: &Model, calls: &[Call]) -> Judgement {
+    fn judge(mut self, model: &Model, calls: &[Call], from: usize, deadline: Deadline) -> Judgement {
         if let Some(conflict) = self.never {
             return Judgement::Violated(conflict);
         }
         // Whether there is no order at all is another question where more may have happened than this.
-        let open = self.unknown.clone();
-        let is_open = |pool: &Text, address: Option<u128>| {
-            open.iter().any(|(_, possible)| {
-                let meets = possible.address.zip(address).is_none_or(|(one, other)| one == other);
-                possible.pool == *pool && meets
-            })
-        };
-        self.adopt(model, calls);
+        let unknown = std::mem::take(&mut self.unknown);
+        let open = Open::of(&unknown);
+        self.adopt(model, calls, &unknown);
         let (mut is_decided, mut effort) = (true, Effort::new());
         let mut instants: Vec<(Instant, usize)> =
             self.rest.iter().map(|(call, invoked)| ((*invoked, Side::Full, 0), *call)).collect();
@@ -131,6 +131,9 @@ impl Parts {
         self.touches.sort_unstable_by(|(one, _), (next, _)| one.cmp(next));
         let mut touches = self.touches.into_iter().peekable();
         while let Some((place, first)) = touches.next() {
+            if deadline.is_over() {
+                return Judgement::Coupled;
+            }
             let mut same = vec![first];
             while let Some((_, touch)) = touches.next_if(|(next, _)| *next == place) {
                 same.push(touch);
@@ -139,15 +142,17 @@ impl Parts {
                 Ok(chain) => Some(chain),
                 // Another address may have none, and that decides it.
                 Err(Problem::Undecided) => None,
-                Err(Problem::Impossible(_)) if is_open(&place.0, Some(place.1)) => None,
-                Err(Problem::Impossible(conflict)) => return Judgement::Violated(conflict),
+                Err(Problem::Impossible(_)) if open.touches(&place) => None,
+                Err(Problem::Impossible(conflict)) => {
+                    return Judgement::Violated(conflict.with(first_grant(model, calls, from, &place)));
+                }
             };
             is_decided &= chain.is_some();
             instants.extend(chain.iter().flat_map(Chain::instants).map(|(call, instant)| (instant, call)));
             pools.note(&place, holder(model, &place).is_some(), chain.as_ref());
         }
         let (open_pools, closed_pools): (Vec<_>, Vec<_>) =
-            self.full.into_iter().partition(|(pool, _)| is_open(pool, None));
+            self.full.into_iter().partition(|(pool, _)| open.is_in(pool));
         match pools.instants(calls, &closed_pools) {
             Ok(full) => instants.extend(full),
             Err(Problem::Impossible(conflict)) => return Judgement::Violated(conflict),
@@ -169,10 +174,22 @@ impl Parts {
     }
 
     /// Takes those calls of unknown outcome for done without which the others make no sense.
-    fn adopt(&mut self, model: &Model, calls: &[Call]) {
-        if self.unknown.is_empty() {
+    fn adopt(&mut self, model: &Model, calls: &[Call], unknown: &[(usize, Possible)]) {
+        if unknown.is_empty() {
             return;
         }
+        let mut candidates = Candidates::of(unknown);
+        for (place, owner, act) in self.missing(model) {
+            if let Some(call) = candidates.take(act, &place, owner.as_ref()) {
+                let (invoked, returned) = (calls[call].invoked, calls[call].returned);
+                self.adopted.insert(call, answer(model, &place, act));
+                self.touches.push((place, Touch { call, act, owner, invoked, returned }));
+            }
+        }
+    }
+
+    /// Grants and releases of which others tell that there must have been some.
+    fn missing(&self, model: &Model) -> Vec<(Place, Option<Text>, Act)> {
         let mut balance: HashMap<(Place, Option<Text>), i64> = HashMap::new();
         for (pool, grant, owner) in model.held() {
             *balance.entry(((pool, grant.span().first), Some(owner))).or_default() += 1;
@@ -198,21 +215,74 @@ impl Parts {
             }
         }
         missing.sort_unstable_by(|one, next| (&one.0, &one.1).cmp(&(&next.0, &next.1)));
-        for (place, owner, act) in missing {
-            let explains = |(_, possible): &(usize, Possible)| {
-                possible.act == act
-                    && possible.pool == place.0
-                    && possible.address.is_none_or(|address| address == place.1)
-                    && possible.owner == owner
-            };
-            if let Some(index) = self.unknown.iter().position(explains) {
-                let (call, _) = self.unknown.remove(index);
-                let (invoked, returned) = (calls[call].invoked, calls[call].returned);
-                self.adopted.insert(call, answer(model, &place, act));
-                self.touches.push((place, Touch { call, act, owner, invoked, returned }));
-            }
+        missing
+    }
+}
+
+/// What a call of unknown outcome may have done: a grant or release in a pool, for whom, of which address or of any.
+type Deed = (Act, Text, Option<Text>, Option<u128>);
+
+/// Calls of unknown outcome by what they may have done.
+struct Candidates(HashMap<Deed, Vec<usize>>);
+
+impl Candidates {
+    fn of(unknown: &[(usize, Possible)]) -> Candidates {
+        let mut deeds: HashMap<Deed, Vec<usize>> = HashMap::new();
+        for (call, Possible { act, pool, address, owner }) in unknown.iter().rev() {
+            deeds.entry((*act, pool.clone(), owner.clone(), *address)).or_default().push(*call);
+        }
+        Candidates(deeds)
+    }
+
+    /// The first call that may have done this.
+    fn take(&mut self, act: Act, (pool, number): &Place, owner: Option<&Text>) -> Option<usize> {
+        let deed = |address: Option<u128>| (act, pool.clone(), owner.cloned(), address);
+        let first = |deed: &Deed| self.0.get(deed).and_then(|calls| calls.last().copied());
+        let deeds = [deed(Some(*number)), deed(None)];
+        let earlier = deeds.into_iter().filter(|deed| first(deed).is_some()).min_by_key(first)?;
+        self.0.get_mut(&earlier)?.pop()
+    }
+}
+
+/// What calls of unknown outcome may have touched.
+struct Open<'p> {
+    places: HashSet<(&'p Text, u128)>,
+    /// Pools in which they may have touched any address.
+    anywhere: HashSet<&'p Text>,
+    pools: HashSet<&'p Text>,
+}
+
+impl<'p> Open<'p> {
+    fn of(unknown: &'p [(usize, Possible)]) -> Open<'p> {
+        let possible = || unknown.iter().map(|(_, possible)| possible);
+        Open {
+            places: possible().filter_map(|possible| Some((&possible.pool, possible.address?))).collect(),
+            anywhere: possible().filter(|possible| possible.address.is_none()).map(|possible| &possible.pool).collect(),
+            pools: possible().map(|possible| &possible.pool).collect(),
         }
     }
+
+    fn touches(&self, (pool, number): &Place) -> bool {
+        self.anywhere.contains(pool) || self.places.contains(&(pool, *number))
+    }
+
+    fn is_in(&self, pool: &Text) -> bool {
+        self.pools.contains(pool)
+    }
+}
+
+/// The call by which an address is held at first, if it is.
+fn first_grant(model: &Model, calls: &[Call], from: usize, place: &Place) -> Option<usize> {
+    let family = model.pool(&place.0)?.layout.family;
+    holder(model, place)?;
+    let grants = |call: &Call| {
+        let Outcome::Answered(Ok(Answer::Granted { grants, .. })) = &call.recorded.outcome else { return false };
+        let Operation::Allocate { requests, .. } = &call.recorded.operation else { return false };
+        let mut granted = requests.iter().zip(grants);
+        let address = Grant::Address(family.address(place.1));
+        granted.any(|(request, grant)| request.pool == place.0 && *grant == address)
+    };
+    calls[..from].iter().rposition(grants)
 }
 
 /// How a call was answered, had it been, that did this.
@@ -349,6 +419,11 @@ fn name(model: &Model, (pool, number): &Place) -> String {
     }
 }
 
+fn is_in_a_block(model: &Model, pool: &Text, number: u128) -> bool {
+    let found = model.pool(pool).and_then(|pool| pool.holder_of(Span::one(number)));
+    found.is_some_and(|(_, held)| matches!(held.grant, Grant::Block(_)))
+}
+
 fn holder(model: &Model, (pool, number): &Place) -> Option<Text> {
     let (_, held) = model.pool(pool)?.holder_of(Span::one(*number))?;
     Some(held.owner.clone())
@@ -392,7 +467,7 @@ impl Pools {
     fn of(model: &Model, full: &[(Text, usize)]) -> Pools {
         let fullness = |name: &Text| {
             let pool = model.pool(name)?;
-            let untouched = pool.layout.capacity.saturated().saturating_sub(pool.len() as u128);
+            let untouched = pool.layout.capacity.saturated().saturating_sub(pool.allocated().saturated());
             Some((name.clone(), Fullness { untouched, free: Vec::new() }))
         };
         Pools(full.iter().filter_map(|(name, _)| fullness(name)).collect())

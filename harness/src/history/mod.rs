@@ -14,7 +14,7 @@
 //! | module | holds |
 //! |---|---|
 //! | this one | histories, and what judging one comes to |
-//! | [`lines`] | histories as JSON lines |
+//! | [`lines`], `unique` | histories as JSON lines, whose objects have each field once |
 //! | `local` | sorts calls by what they touch, and puts the stories together again |
 //! | `chain`, `stories` | the story of one address, and all of them where it has several |
 //! | `search` | the search through orders, for what is left |
@@ -29,12 +29,14 @@ mod local;
 mod relation;
 mod search;
 mod stories;
+mod unique;
 mod units;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::contract::{Clock, Contract};
+use crate::interrupt;
 use crate::model::Model;
 use crate::operation::{Kind, Operation, Refusal, Response, Text};
 
@@ -89,8 +91,8 @@ pub struct Call {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     calls: Vec<Call>,
-    /// Where a caller's call begins at the very time at which its last one ended: invocations and returns of all calls as
-    /// they are when nothing is known of the order of events at the same time, not even that.
+    /// Where a caller's call begins at the very time at which its last one ended, and others do something at that time, too:
+    /// invocations and returns of all calls as they are when nothing is known of the order of events at such a time.
     loose: Vec<(Event, Event)>,
 }
 
@@ -107,6 +109,22 @@ fn numbered(mut events: Vec<Timed>) -> Vec<(Event, Event)> {
         *if is_return { returned } else { invoked } = event;
     }
     numbers
+}
+
+/// The events with nothing known of the order of those of several callers at the same time; nothing where all is known.
+fn loosened(mut events: Vec<Timed>, recorded: &[Recorded]) -> Option<Vec<Timed>> {
+    events.sort_unstable();
+    let mut is_loose = false;
+    for same in events.chunk_by_mut(|one, next| one.0 == next.0) {
+        let process = |(.., index): &Timed| &recorded[*index].process;
+        let is_of_one = same.iter().all(|event| process(event) == process(&same[0]));
+        let has_tie = same.iter().any(|(_, level, is_return, _)| !is_return && *level > 0);
+        if has_tie && !is_of_one {
+            is_loose = true;
+            same.iter_mut().for_each(|(_, level, is_return, _)| *level = u64::from(*is_return));
+        }
+    }
+    is_loose.then_some(events)
 }
 
 impl History {
@@ -128,10 +146,7 @@ impl History {
             }
         }
         let has_ties = events.iter().any(|(_, level, is_return, _)| !is_return && *level > 0);
-        let loose = has_ties.then(|| {
-            let level = |is_return: bool| u64::from(is_return);
-            numbered(events.iter().map(|(time, _, back, index)| (*time, level(*back), *back, *index)).collect())
-        });
+        let loose = if has_ties { loosened(events.clone(), &recorded).map(numbered) } else { None };
         let numbers = numbered(events);
         let new = |(index, recorded): (usize, Recorded)| {
             let (invoked, returned) = numbers[index];
@@ -164,6 +179,25 @@ impl Default for Bounds {
     }
 }
 
+/// When judging must end. It also does when the user wants it to.
+#[derive(Clone, Copy, Debug)]
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn after(time: Duration) -> Deadline {
+        Deadline(Instant::now().checked_add(time))
+    }
+
+    fn is_over(self) -> bool {
+        interrupt::requested() || self.0.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Why judging ended.
+    fn why(self) -> &'static str {
+        if interrupt::requested() { "judging was interrupted" } else { "the search takes too long" }
+    }
+}
+
 /// What judging a history comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
@@ -191,6 +225,18 @@ pub struct Conflict {
     pub why: String,
 }
 
+impl Conflict {
+    /// The same with one more call that belongs to it.
+    fn with(mut self, call: Option<usize>) -> Conflict {
+        if let (Some(call), true) = (call, self.core.len() < MOST_SHOWN)
+            && let Err(place) = self.core.binary_search(&call)
+        {
+            self.core.insert(place, call);
+        }
+        self
+    }
+}
+
 /// A history that no order explains, and why none does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
@@ -205,7 +251,13 @@ pub struct Broken {
 /// Judges a history of a system with this contract that was empty at first. Takes n log n where the history falls apart into
 /// stories of single addresses; otherwise as much as the bounds allow.
 pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgement {
-    let judgement = judge_ordered(history.calls(), contract, bounds);
+    judge_after(history, 0, &Model::new(contract.clone()), bounds)
+}
+
+/// The same, but the first calls are known to have been right and to have led to this state, outside of any transaction.
+pub(crate) fn judge_after(history: &History, from: usize, model: &Model, bounds: Bounds) -> Judgement {
+    let deadline = Deadline::after(bounds.time);
+    let judgement = judge_ordered(history.calls(), from, model, bounds, deadline);
     if history.loose.is_empty() || !matches!(judgement, Judgement::Violated(_)) {
         return judgement;
     }
@@ -218,7 +270,7 @@ pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgemen
         .collect();
     calls.sort_unstable_by_key(|(_, call)| call.invoked);
     let (places, calls): (Vec<usize>, Vec<Call>) = calls.into_iter().unzip();
-    match judge_ordered(&calls, contract, bounds) {
+    match judge_ordered(&calls, from, model, bounds, deadline) {
         Judgement::Violated(Conflict { core, why }) => {
             let mut core: Vec<usize> = core.into_iter().map(|place| places[place]).collect();
             core.sort_unstable();
@@ -228,35 +280,46 @@ pub fn judge(history: &History, contract: &Contract, bounds: Bounds) -> Judgemen
     }
 }
 
-fn judge_ordered(calls: &[Call], contract: &Contract, bounds: Bounds) -> Judgement {
+fn judge_ordered(calls: &[Call], from: usize, first: &Model, bounds: Bounds, deadline: Deadline) -> Judgement {
+    let contract = first.contract();
     if let Some(conflict) = calls.iter().enumerate().find_map(|(index, call)| never(index, call)) {
         return Judgement::Violated(conflict);
     }
     if contract.clock == Clock::Wall && calls.iter().any(has_lease) {
         return Judgement::Unknown { why: "leases on real time are not judged yet".to_owned() };
     }
-    let mut model = Model::new(contract.clone());
-    if has_transactions_of_several(calls) {
-        return search::judge(model, calls, 0, Vec::new(), bounds);
+    let mut model = first.clone();
+    let mut order: Vec<usize> = (0..from).collect();
+    if has_transactions_of_several(&calls[from..]) {
+        return search::judge(model, calls, from, order, bounds, deadline);
     }
-    let mut order = Vec::with_capacity(calls.len());
-    let first_overlap = match in_sequence(&mut model, calls, &mut order) {
+    let mut first_overlap = match in_sequence(&mut model, calls, &mut order, deadline) {
         Ok(next) => next,
         Err(conflict) => return Judgement::Violated(conflict),
     };
+    if model.in_transaction() && first_overlap < calls.len() {
+        // What comes of a transaction its end tells, so it is judged as a whole.
+        let begins = |index: &usize| calls[*index].recorded.operation == Operation::Begin;
+        first_overlap = order.iter().copied().rfind(begins).unwrap_or(from);
+        (model, order) = (first.clone(), (0..from).collect());
+        if let Err(conflict) = in_sequence(&mut model, &calls[..first_overlap], &mut order, deadline) {
+            return Judgement::Violated(conflict);
+        }
+        return search::judge(model, calls, first_overlap, order, bounds, deadline);
+    }
     if model.is_uncertain() {
         return Judgement::Unknown { why: LOST.to_owned() };
     }
     if first_overlap == calls.len() {
         return Judgement::Linearizable { order };
     }
-    match local::judge(&model, calls, first_overlap) {
+    match local::judge(&model, calls, first_overlap, deadline) {
         local::Judgement::Ordered(rest) => {
             order.extend(rest);
             Judgement::Linearizable { order }
         }
         local::Judgement::Violated(conflict) => Judgement::Violated(conflict),
-        local::Judgement::Coupled => search::judge(model, calls, first_overlap, order, bounds),
+        local::Judgement::Coupled => search::judge(model, calls, first_overlap, order, bounds, deadline),
     }
 }
 
@@ -266,9 +329,18 @@ fn has_transactions_of_several(calls: &[Call]) -> bool {
     calls.iter().any(is_one) && calls.iter().any(|call| call.recorded.process != calls[0].recorded.process)
 }
 
-/// Judges calls for as long as each returns before the next is invoked; gives the first that does not.
-fn in_sequence(model: &mut Model, calls: &[Call], order: &mut Vec<usize>) -> Result<usize, Conflict> {
-    for (index, call) in calls.iter().enumerate() {
+/// Judges the calls that are not in the order yet, for as long as each returns before the next is invoked and there is time;
+/// gives the first that was not judged.
+fn in_sequence(
+    model: &mut Model,
+    calls: &[Call],
+    order: &mut Vec<usize>,
+    deadline: Deadline,
+) -> Result<usize, Conflict> {
+    for (index, call) in calls.iter().enumerate().skip(order.len()) {
+        if index.is_multiple_of(256) && deadline.is_over() {
+            return Ok(index);
+        }
         let next = calls.get(index + 1).map_or(NEVER, |next| next.invoked);
         if call.says_nothing() {
             continue;

@@ -19,6 +19,8 @@ enum Nearness {
     Shape,
     /// It touches an address that the other touches.
     Address,
+    /// The other lists what is held, and what this one granted is not there, though nobody gave it back.
+    Missing,
     /// It is the other.
     Same,
 }
@@ -28,6 +30,8 @@ enum Nearness {
 struct Touched<'c> {
     grants: Vec<Grant>,
     pools: BTreeSet<&'c Text>,
+    /// Does it touch all pools?
+    is_everywhere: bool,
     makes: Option<&'c Text>,
 }
 
@@ -35,9 +39,13 @@ struct Touched<'c> {
 pub(super) fn related(calls: &[Call], these: &[usize], before: Event) -> Vec<usize> {
     let mut touched = Touched::default();
     these.iter().for_each(|index| touched.add(&calls[*index]));
+    let missing = missing(calls, these, before);
     let (surroundings, these) = (touched.surroundings(), these.iter().collect::<FxHashSet<_>>());
-    let nearness =
-        |index: usize| if these.contains(&index) { Nearness::Same } else { surroundings.nearness(&calls[index]) };
+    let nearness = |index: usize| match () {
+        () if these.contains(&index) => Nearness::Same,
+        () if missing.contains(&index) => Nearness::Missing,
+        () => surroundings.nearness(&calls[index]),
+    };
     let earlier = (0..calls.len()).filter(|index| calls[*index].invoked < before);
     let mut near: Vec<(Nearness, Event, usize)> =
         earlier.map(|index| (nearness(index), calls[index].returned.min(before), index)).collect();
@@ -46,6 +54,51 @@ pub(super) fn related(calls: &[Call], these: &[usize], before: Event) -> Vec<usi
     let mut shown: Vec<usize> = near.into_iter().take(MOST_SHOWN).map(|(.., index)| index).collect();
     shown.sort_unstable();
     shown
+}
+
+/// The grants that began before an event, that these calls should have listed and did not, and that nobody gave back.
+fn missing(calls: &[Call], these: &[usize], before: Event) -> FxHashSet<usize> {
+    let mut missing = FxHashSet::default();
+    for index in these {
+        let Call { recorded, .. } = &calls[*index];
+        let Operation::List { pool: asked } = &recorded.operation else { continue };
+        let Outcome::Answered(Ok(Answer::Listed(listed))) = &recorded.outcome else { continue };
+        let mut told: FxHashSet<(&Text, Grant)> = listed.iter().map(|one| (&one.pool, one.address)).collect();
+        calls.iter().for_each(|call| told.extend(given_back(call)));
+        for (index, call) in calls.iter().enumerate().filter(|(_, call)| call.invoked < before) {
+            let in_question = |(pool, _): &(&Text, Grant)| asked.as_ref().is_none_or(|asked| asked == *pool);
+            if granted(call).filter(in_question).any(|grant| !told.contains(&grant)) {
+                missing.insert(index);
+            }
+        }
+    }
+    missing
+}
+
+/// What a call was granted.
+fn granted(call: &Call) -> impl Iterator<Item = (&Text, Grant)> {
+    let both = match (&call.recorded.operation, &call.recorded.outcome) {
+        (Operation::Allocate { requests, .. }, Outcome::Answered(Ok(Answer::Granted { grants, .. }))) => {
+            Some((requests, grants))
+        }
+        _ => None,
+    };
+    both.into_iter()
+        .flat_map(|(requests, grants)| requests.iter().map(|request| &request.pool).zip(grants.iter().copied()))
+}
+
+/// What a call gave back, or may have.
+fn given_back(call: &Call) -> Vec<(&Text, Grant)> {
+    match (&call.recorded.operation, &call.recorded.outcome) {
+        (_, Outcome::Answered(Err(_))) => Vec::new(),
+        (Operation::Release { pool, address, .. }, _) => {
+            address.meaning().map(|grant| (pool, grant)).into_iter().collect()
+        }
+        (_, Outcome::Answered(Ok(Answer::Released(released)))) => {
+            released.iter().map(|(pool, grant)| (pool, *grant)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl<'c> Touched<'c> {
@@ -75,7 +128,10 @@ impl<'c> Touched<'c> {
                 self.pools.insert(pool);
                 self.name(address);
             }
-            Operation::List { pool } => self.pools.extend(pool),
+            Operation::List { pool: None } => self.is_everywhere = true,
+            Operation::List { pool: Some(pool) } => {
+                self.pools.insert(pool);
+            }
             Operation::Usage { pool } => {
                 self.pools.insert(pool);
             }
@@ -112,7 +168,9 @@ impl<'c> Touched<'c> {
             merge(&mut spans);
             spans
         };
-        Surroundings { spans: Family::ALL.map(|family| (family, of_family(family))), pools: self.pools }
+        let spans = Family::ALL.map(|family| (family, of_family(family)));
+        let is_everywhere = self.is_everywhere || self.pools.is_empty();
+        Surroundings { spans, pools: self.pools, is_everywhere }
     }
 }
 
@@ -121,6 +179,7 @@ struct Surroundings<'c> {
     /// Sorted and without overlaps.
     spans: [(Family, Vec<Span>); 2],
     pools: BTreeSet<&'c Text>,
+    is_everywhere: bool,
 }
 
 impl Surroundings<'_> {
@@ -133,9 +192,9 @@ impl Surroundings<'_> {
         let other = Touched::of(call);
         if other.grants.iter().any(|grant| self.meets(grant)) {
             Nearness::Address
-        } else if other.makes.is_some_and(|pool| self.pools.contains(pool)) {
+        } else if other.makes.is_some_and(|pool| self.is_everywhere || self.pools.contains(pool)) {
             Nearness::Shape
-        } else if other.pools.iter().any(|pool| self.pools.contains(pool)) || self.pools.is_empty() {
+        } else if self.is_everywhere || other.pools.iter().any(|pool| self.pools.contains(pool)) {
             Nearness::Pool
         } else {
             Nearness::Far

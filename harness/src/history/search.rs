@@ -11,12 +11,11 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::effects::Mentioned;
 use super::relation::related;
 use super::units::{Unit, units};
-use super::{Bounds, Call, Conflict, Event, Judgement, LOST, NEVER, Outcome, Recorded};
+use super::{Bounds, Call, Conflict, Deadline, Event, Judgement, LOST, NEVER, Outcome, Recorded};
 use crate::model::Model;
 use crate::operation::{Operation, Response};
 
@@ -41,6 +40,16 @@ struct Link {
     before: Option<Arc<Link>>,
 }
 
+/// Long chains would be dropped one within the other, and the stack has an end.
+impl Drop for Link {
+    fn drop(&mut self) {
+        let mut next = self.before.take();
+        while let Some(mut link) = next.and_then(Arc::into_inner) {
+            next = link.before.take();
+        }
+    }
+}
+
 /// What tells configurations apart: the units under way that have taken effect, the fingerprint of the model, and what it has
 /// learnt.
 type Key = (u128, u64, (Option<i128>, bool));
@@ -53,7 +62,14 @@ fn key(done: u128, model: &Model) -> Key {
 type Configurations = HashMap<Key, Configuration>;
 
 /// Judges all calls from one on, in the state that the model is in. Those before took effect in this order.
-pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize>, bounds: Bounds) -> Judgement {
+pub(super) fn judge(
+    model: Model,
+    calls: &[Call],
+    from: usize,
+    before: Vec<usize>,
+    bounds: Bounds,
+    deadline: Deadline,
+) -> Judgement {
     let unknown = |why: &str| Judgement::Unknown { why: why.to_owned() };
     let units = match units(calls, from) {
         Ok(units) => units,
@@ -61,21 +77,19 @@ pub(super) fn judge(model: Model, calls: &[Call], from: usize, before: Vec<usize
     };
     let is_open = |call: &Call| call.recorded.outcome == Outcome::Unknown && !call.says_nothing();
     let mentioned = match calls[from..].iter().any(is_open) {
-        true => Mentioned::by(calls),
+        true => Mentioned::by(calls, model.contract()),
         false => None,
     };
     if mentioned.is_none() && calls[from..].iter().any(is_open) {
-        return unknown("calls of unknown outcome are not judged beside large pools with blocks or changes");
+        return unknown("calls of unknown outcome are not judged beside large pools with blocks, changes or overlaps");
     }
-    // A state takes memory for all that is held.
-    let heaviest = MOST_HELD / (FEWEST_HELD + model.held().count());
-    let bounds = Bounds { states: bounds.states.min(heaviest), ..bounds };
     let mut search = Search {
         calls,
         units: &units,
         mentioned,
-        bounds,
-        started: Instant::now(),
+        most: bounds.states,
+        room: bounds.states,
+        deadline,
         under_way: Vec::new(),
         configurations: HashMap::from([((0, 0, (None, false)), Configuration { model, done: 0, order: None })]),
     };
@@ -119,8 +133,10 @@ struct Search<'a> {
     units: &'a [Unit],
     /// Where calls of unknown outcome are among them.
     mentioned: Option<Mentioned>,
-    bounds: Bounds,
-    started: Instant,
+    /// So many states at most, and so many of those there are now.
+    most: usize,
+    room: usize,
+    deadline: Deadline,
     /// The units under way; nothing where one has ended.
     under_way: Vec<Option<usize>>,
     configurations: Configurations,
@@ -140,6 +156,9 @@ impl Search<'_> {
     fn returned(&mut self, unit: usize) -> Result<(), Stop> {
         let Some(place) = self.under_way.iter().position(|other| *other == Some(unit)) else { return Ok(()) };
         let bit = 1_u128 << place;
+        // A state takes memory for all that is held.
+        let held = self.configurations.values().next().map_or(0, |one| one.model.count_held());
+        self.room = self.most.min(MOST_HELD / (FEWEST_HELD + held));
         let mut after = Configurations::new();
         let mut seen: HashSet<Key> = HashSet::new();
         let mut open: Vec<Configuration> = std::mem::take(&mut self.configurations).into_values().collect();
@@ -155,17 +174,23 @@ impl Search<'_> {
                     open.push(next);
                 }
             }
-            if seen.len() > self.bounds.states {
-                return Err(Stop::Bound("the system may be in too many states at once"));
-            }
+            self.demand_room(seen.len())?;
         }
         self.under_way[place] = None;
         self.configurations = after;
         if self.configurations.is_empty() { Err(Stop::None) } else { Ok(()) }
     }
 
+    /// Is there room for so many states, and time to go on?
+    fn demand_room(&self, states: usize) -> Result<(), Stop> {
+        if states > self.room {
+            return Err(Stop::Bound("the system may be in too many states at once"));
+        }
+        if self.deadline.is_over() { Err(Stop::Bound(self.deadline.why())) } else { Ok(()) }
+    }
+
     /// The configurations after one more unit under way has taken effect.
-    fn after(&mut self, configuration: &Configuration) -> Result<Vec<(Configuration, Key)>, Stop> {
+    fn after(&self, configuration: &Configuration) -> Result<Vec<(Configuration, Key)>, Stop> {
         let mut after = Vec::new();
         for (place, unit) in self.under_way.iter().enumerate() {
             let bit = 1_u128 << place;
@@ -176,9 +201,7 @@ impl Search<'_> {
                 let key = key(done, &model);
                 after.push((Configuration { model, done, order }, key));
             }
-        }
-        if self.started.elapsed() > self.bounds.time {
-            return Err(Stop::Bound("the search takes too long"));
+            self.demand_room(after.len())?;
         }
         Ok(after)
     }
@@ -195,7 +218,10 @@ impl Search<'_> {
                     // Within a transaction it may have come to nothing.
                     next.push(model.clone());
                 }
-                next.extend(answers.iter().filter_map(|response| moved_on(model, &recorded.operation, response)));
+                for response in answers.iter() {
+                    next.extend(moved_on(model, &recorded.operation, response));
+                    self.demand_room(next.len())?;
+                }
             }
             models = next;
         }

@@ -52,6 +52,16 @@ struct Link {
     before: Option<Rc<Link>>,
 }
 
+/// Long chains would be dropped one within the other, and the stack has an end.
+impl Drop for Link {
+    fn drop(&mut self) {
+        let mut next = self.before.take();
+        while let Some(mut link) = next.and_then(Rc::into_inner) {
+            next = link.before.take();
+        }
+    }
+}
+
 /// Looks for a story of these calls on an address that somebody may hold at first.
 pub(super) fn find(first_owner: Option<&Text>, touches: &[Touch], effort: &mut Effort) -> Found {
     let mut under_way: Vec<Option<usize>> = Vec::new();

@@ -288,6 +288,11 @@ impl Model {
         pools.flat_map(|(name, pool)| pool.iter().map(|held| (name.clone(), held.grant, held.owner.clone())))
     }
 
+    /// How much is held.
+    pub(crate) fn count_held(&self) -> usize {
+        self.state.pools().values().map(Pool::len).sum()
+    }
+
     /// A number that two models share only if they allow the same from here on, but for a chance of one in
     /// 2^64.
     pub fn fingerprint(&self) -> u64 {

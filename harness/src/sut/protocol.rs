@@ -194,7 +194,7 @@ pub fn decode_no_version(id: u64, line: &[u8]) -> Result<(), Violation> {
 }
 
 /// Fields that the default contract, which writes all of its own, does not have.
-fn unknown_fields(contract: &Map<String, Value>) -> Vec<String> {
+pub(crate) fn unknown_fields(contract: &Map<String, Value>) -> Vec<String> {
     let known = serde_json::to_value(Contract::default()).unwrap_or_default();
     contract.keys().filter(|name| known.get(name.as_str()).is_none()).cloned().collect()
 }
