@@ -43,11 +43,16 @@ const BEFORE_TESTS: &[Step] = &[
     Step { name: "format", command: "cargo fmt --all --check" },
     Step { name: "format of fuzz/", command: "cargo fmt --manifest-path fuzz/Cargo.toml --check" },
     Step { name: "format of rivals/", command: "cargo fmt --manifest-path rivals/Cargo.toml --check" },
+    Step { name: "format of rivals/bare/", command: "cargo fmt --manifest-path rivals/bare/Cargo.toml --check" },
     Step { name: "lints", command: "cargo clippy --workspace --all-targets --all-features -- -D warnings" },
     Step { name: "lints of fuzz/", command: "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings" },
     Step {
         name: "lints of rivals/",
         command: "cargo clippy --manifest-path rivals/Cargo.toml --target-dir target/rivals --locked --all-targets -- -D warnings",
+    },
+    Step {
+        name: "lints of rivals/bare/",
+        command: "cargo clippy --manifest-path rivals/bare/Cargo.toml --target-dir fuzz/target --locked -- -D warnings",
     },
 ];
 const AFTER_TESTS: &[Step] = &[
