@@ -145,6 +145,19 @@ mod tests {
         assert_eq!(table["package"]["metadata"]["poolproof"]["bytes"].as_array().unwrap().len(), of_bytes);
     }
 
+    /// libFuzzer refuses a dictionary in which anything else stands.
+    #[test]
+    fn dictionaries_have_quoted_printable_words_and_comments() {
+        for file in files(&root().join("fuzz/dictionaries")).unwrap() {
+            for line in fs::read_to_string(&file).unwrap().lines().filter(|line| !line.is_empty()) {
+                let is_word = line.len() > 2 && line.starts_with('"') && line.ends_with('"');
+                let is_fine =
+                    line.starts_with('#') || (is_word && line.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+                assert!(is_fine, "{}: {line:?}", file.display());
+            }
+        }
+    }
+
     #[test]
     fn targets_of_bytes_take_no_scenarios() {
         let [memory, protocol] = ["memory", "protocol"].map(|name| chosen(&names(&[name])).unwrap().remove(0));
