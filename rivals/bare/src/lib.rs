@@ -146,7 +146,7 @@ impl Model {
             Op::Usage { pool } => {
                 let usage = allocator.usage(pool_name(pool)).ok();
                 let held = self.pools.get(pool_name(pool)).map(|pool| pool.len() as u128);
-                assert_eq!(usage.map(|usage| u128::from(usage.allocated)), held);
+                assert_eq!(usage.map(|usage| usage.allocated), held);
             }
             Op::List => {
                 let listed = allocator.list(None).expect("listing is no error");
