@@ -118,8 +118,8 @@ impl Campaign {
         Ok(())
     }
 
-    /// Searches with a defect that the environment asks for; a target that does not find it, from nothing, has shown
-    /// nothing by what else it does not find. Returns whether it was found.
+    /// Searches with a defect that the environment asks for; a target that does not find it, from nothing but its seeds, has
+    /// shown nothing by what else it does not find. Returns whether it was found.
     fn canary(&self, target: &Target, report: &mut Report) -> Result<bool> {
         if self.fuzzer.interrupt.is_set() {
             return Ok(true);
@@ -129,7 +129,12 @@ impl Campaign {
         let mut options = libfuzzer::search_options(CANARY_TIME, 1);
         options.extend(libfuzzer::dictionary_option(target));
         let mut command = self.fuzzer.command(&target.name, &folder.path().display().to_string());
-        command.args(options).env(CANARY, "1");
+        // Where bytes are the subject, seeds say what they mean; scenarios are drawn. What is new goes into the folder named first.
+        let collected = folder.path().join("collected");
+        fs::create_dir(&collected).context("cannot make a temporary folder")?;
+        let seeds =
+            Some(root().join(target.committed_folder())).filter(|seeds| !target.takes_scenarios && seeds.is_dir());
+        command.args(options).arg(collected).args(seeds).env(CANARY, "1");
         let mut progress = Progress::default();
         let ended = process::supervise_lines(&mut command, CANARY_TIME + OVERTIME, &self.fuzzer.interrupt, |line| {
             progress.take(line);
