@@ -298,7 +298,7 @@ fn contracts_are_kept_to() {
 }
 
 /// What was once judged wrongly: the contract, the history, and the exit code.
-const MISJUDGED: [(&str, &str, &str, u8); 10] = [
+const MISJUDGED: [(&str, &str, &str, u8); 11] = [
     (
         "a block fills a pool",
         r#""blocks":true"#,
@@ -327,6 +327,12 @@ const MISJUDGED: [(&str, &str, &str, u8); 10] = [
         "what a transaction did is undone, alone",
         r#""#,
         r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=begin {}: {}; 0=allocate {"owner":"a","requests":[{"pool":"p"}]}: ?; 0=rollback {}: {}; 0=list {}: {"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a"}]}"#,
+        1,
+    ),
+    (
+        "the same, and a second beginning is refused",
+        r#""#,
+        r#"0=pool.create {"pool":"p","prefix":"10.0.0.0/29"}: {}; 0=begin {}: {}; 0=begin {}: !invalid; 0=allocate {"owner":"a","requests":[{"pool":"p"}]}: ?; 0=rollback {}: {}; 0=list {}: {"allocations":[{"pool":"p","address":"10.0.0.1","owner":"a"}]}"#,
         1,
     ),
     (

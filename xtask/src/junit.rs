@@ -37,17 +37,11 @@ fn suite(report: &Report) -> Suite {
 }
 
 fn outcome(report: &Report) -> Outcome {
-    let told = || (report.verdict.to_string(), summary::finds(std::slice::from_ref(report)));
+    let (message, details) = (report.verdict.to_string(), summary::finds(std::slice::from_ref(report)));
     match report.verdict {
         Verdict::Passed | Verdict::Interrupted => Outcome::Passed,
-        Verdict::Found(_) => {
-            let (message, details) = told();
-            Outcome::Failed(message, details)
-        }
-        Verdict::Failed(_) => {
-            let (message, details) = told();
-            Outcome::Error(message, details)
-        }
+        Verdict::Found(_) => Outcome::Failed(message, details),
+        Verdict::Failed(_) => Outcome::Error(message, details),
     }
 }
 

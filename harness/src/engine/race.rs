@@ -24,7 +24,7 @@ use super::run::{Finding, Judged, Run, Runner, Stop, Watch, guarded};
 use super::trace::{self, Trace};
 use crate::contract::Contract;
 use crate::generate::Lanes;
-use crate::history::{self, Bounds, Broken, Call, History, Judgement, Outcome, Recorded};
+use crate::history::{self, Bounds, Broken, Call, Conflict, History, Judgement, Outcome, Recorded};
 use crate::interrupt;
 use crate::model::{Model, coverage};
 use crate::operation::{
@@ -196,13 +196,7 @@ impl Runner {
             stopped => stopped,
         };
         (run.operations, run.is_race) = (calls.len() as u64, true);
-        for Recorded { operation, outcome, .. } in &calls[counted..] {
-            if let Outcome::Answered(response) = outcome {
-                let (method, outcome) = (operation.method(), coverage::Outcome::of(response));
-                self.model.coverage.count_call(method, outcome);
-                self.feedback.iter_mut().for_each(|feedback| feedback.happened(Event::Call(method, outcome)));
-            }
-        }
+        self.count(&calls[counted..]);
         let step = scenario.steps.len();
         run.finding = match found {
             Err(Stop::Failed(failure)) => return Err(failure),
@@ -216,15 +210,29 @@ impl Runner {
                         run.left_open = Some(why);
                         None
                     }
-                    Judgement::Violated(conflict) => {
-                        let broken = Broken { history, conflict, contract: self.model.contract().clone() };
-                        let violation = Violation::new(Property::Linearizable, told(&broken));
-                        Some(Finding { step, violation, broken: Some(Box::new(broken)) })
-                    }
+                    Judgement::Violated(conflict) => Some(self.found(step, history, conflict)),
                 }
             }
         };
         Ok(Some(run))
+    }
+
+    /// Counts calls that were made beside others.
+    fn count(&mut self, calls: &[Recorded]) {
+        for Recorded { operation, outcome, .. } in calls {
+            if let Outcome::Answered(response) = outcome {
+                let (method, outcome) = (operation.method(), coverage::Outcome::of(response));
+                self.model.coverage.count_call(method, outcome);
+                self.feedback.iter_mut().for_each(|feedback| feedback.happened(Event::Call(method, outcome)));
+            }
+        }
+    }
+
+    /// What callers at the same time saw has no order.
+    fn found(&self, step: usize, history: History, conflict: Conflict) -> Finding {
+        let broken = Broken { history, conflict, contract: self.model.contract().clone() };
+        let violation = Violation::new(Property::Linearizable, told(&broken));
+        Finding { step, violation, broken: Some(Box::new(broken)) }
     }
 
     /// All lanes, each in a thread; says how many steps were passed over.

@@ -30,8 +30,8 @@
 //! time, nobody knows which came first; where that matters the judgement is *unknown*.
 //!
 //! `unknown` is for calls that nobody knows the outcome of: the caller died, or gave up. So is a call that never ends. A line
-//! with `contract` instead, before all others, holds what the system promises, as in the protocol's `initialize`. Empty lines
-//! and other fields are passed over.
+//! with `contract` instead, before all others, holds what the system promises, as in the protocol's `initialize`; what a
+//! contract does not have is refused. Empty lines and other fields of events are passed over.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead};

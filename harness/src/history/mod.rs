@@ -293,19 +293,19 @@ fn judge_ordered(calls: &[Call], from: usize, first: &Model, bounds: Bounds, dea
     if has_transactions_of_several(&calls[from..]) {
         return search::judge(model, calls, from, order, bounds, deadline);
     }
-    let mut first_overlap = match in_sequence(&mut model, calls, &mut order, deadline) {
+    let first_overlap = match in_sequence(&mut model, calls, &mut order, deadline) {
         Ok(next) => next,
         Err(conflict) => return Judgement::Violated(conflict),
     };
     if model.in_transaction() && first_overlap < calls.len() {
         // What comes of a transaction its end tells, so it is judged as a whole.
-        let begins = |index: &usize| calls[*index].recorded.operation == Operation::Begin;
-        first_overlap = order.iter().copied().rfind(begins).unwrap_or(from);
+        let began = order.iter().copied().rfind(|index| calls[*index].has_begun()).unwrap_or(from);
         (model, order) = (first.clone(), (0..from).collect());
-        if let Err(conflict) = in_sequence(&mut model, &calls[..first_overlap], &mut order, deadline) {
-            return Judgement::Violated(conflict);
-        }
-        return search::judge(model, calls, first_overlap, order, bounds, deadline);
+        return match in_sequence(&mut model, &calls[..began], &mut order, deadline) {
+            Err(conflict) => Judgement::Violated(conflict),
+            Ok(next) if next < began => Judgement::Unknown { why: deadline.why().to_owned() },
+            Ok(_) => search::judge(model, calls, began, order, bounds, deadline),
+        };
     }
     if model.is_uncertain() {
         return Judgement::Unknown { why: LOST.to_owned() };
@@ -375,6 +375,11 @@ impl Call {
     /// Is it known when it returned, and with what?
     pub fn has_returned(&self) -> bool {
         self.returned != NEVER
+    }
+
+    /// Is there a transaction since?
+    fn has_begun(&self) -> bool {
+        self.recorded.operation == Operation::Begin && matches!(self.recorded.outcome, Outcome::Answered(Ok(_)))
     }
 
     /// Is it a refusal because of trouble elsewhere, or an attempt to read that came to nothing? Any state allows it, and

@@ -39,7 +39,7 @@ use crate::scenario::names::{visit_addresses, visit_names};
 use crate::scenario::{Scenario, parse, print, text};
 use crate::sut::{Failure, Scheduling, Sut};
 
-/// So many scenarios are kept as they were read: some MiB.
+/// So many scenarios are kept as they were read: some tens of MiB.
 const MOST_KNOWN: usize = 4096;
 
 /// A scenario with faults is drawn with at most so many steps: those take longer, and few calls are enough.
