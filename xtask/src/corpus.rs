@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_in_is_named_as_replay_takes_it() {
-        let target = |takes_scenarios| Target { name: "x".to_owned(), takes_scenarios };
+        let target = |takes_scenarios| Target { name: "x".to_owned(), takes_scenarios, tests_harness: false };
         let hash = "0123456789abcdef";
         assert_eq!(committed_name(&target(true), hash), Path::new("0123456789ab.scenario"));
         assert_eq!(committed_name(&target(false), hash), Path::new("0123456789ab"));

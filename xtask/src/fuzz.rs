@@ -38,6 +38,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     target: Vec<String>,
 
+    /// Without the sanitizer, and guided by the allocator's code only: many times as many executions; not for targets
+    /// that put the harness to the test
+    #[arg(long)]
+    fast: bool,
+
     /// Processes that fuzz a target at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: u32,
@@ -62,14 +67,15 @@ const REPLAY_LIMIT: Duration = Duration::from_secs(10 * 60);
 const OVERTIME: Duration = Duration::from_secs(60 + 2 * libfuzzer::INPUT_TIMEOUT.as_secs());
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let targets = targets::chosen(&arguments.target)?;
+    let targets = chosen(arguments)?;
     let all = arguments.each.map_or(arguments.time, |each| each * targets.len() as u32);
     let times = divide(all, targets.len())?;
     if let Some(file) = &arguments.junit {
         junit::demand_writable(file)?;
     }
     let toolchain = Toolchain::for_fuzzing(arguments.toolchain.as_deref())?;
-    let fuzzer = Fuzzer::new(fuzzer::SANITIZED, toolchain, Interrupt::install()?)?;
+    let built = if arguments.fast { fuzzer::FAST } else { fuzzer::SANITIZED };
+    let fuzzer = Fuzzer::new(built, toolchain, Interrupt::install()?)?;
     let campaign = Campaign { fuzzer, jobs: arguments.jobs };
     let mut reports: Vec<_> = targets.iter().map(|target| Report::new(&target.name)).collect();
     campaign.run(&targets, &times, &mut reports)?;
@@ -78,6 +84,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         junit::write(&reports, file)?;
     }
     Ok(ExitCode::from(summary::exit_status(&reports)))
+}
+
+/// The targets asked for, or all that can be fuzzed in the way asked for.
+fn chosen(arguments: &Arguments) -> Result<Vec<Target>> {
+    let mut targets = targets::chosen(&arguments.target)?;
+    if let Some(target) = targets.iter().find(|target| arguments.fast && target.tests_harness) {
+        ensure!(
+            arguments.target.is_empty(),
+            "`{}` puts the harness to the test, which --fast does not watch: leave out one of them",
+            target.name
+        );
+        targets.retain(|target| !target.tests_harness);
+    }
+    Ok(targets)
 }
 
 /// Equal shares in whole seconds, the only unit that libFuzzer knows; what is left over goes to the first targets.
@@ -102,7 +122,7 @@ impl Campaign {
     /// Each target for its time. What goes wrong with one is in its report, and does not stop the others.
     fn run(&self, targets: &[Target], times: &[Duration], reports: &mut [Report]) -> Result<()> {
         let names: Vec<_> = targets.iter().map(|target| &*target.name).collect();
-        eprintln!("==> building {} with {}", names.join(", "), self.fuzzer.toolchain.describe());
+        eprintln!("==> building {} with {}", names.join(", "), self.fuzzer.describe());
         for target in targets {
             self.fuzzer.build(&target.name)?;
         }

@@ -23,25 +23,47 @@ pub(crate) struct Crate {
     /// Named on every build: the binaries are looked for there, wherever the person keeps the other build results.
     build_folder: &'static str,
     has_sanitizer: bool,
+    /// Is only what is under test instrumented, and not the harness?
+    watches_subject_only: bool,
     options: &'static [&'static str],
 }
 
 /// Compared values are not traced: scenarios are not made of magic numbers, where bytes are the subject there are
 /// dictionaries, and it takes more than half of the time.
-const OWN_OPTIONS: &[&str] = &["--no-trace-compares"];
+const NO_TRACE: &str = "--no-trace-compares";
+
+/// Assertions of others than the allocator are not compiled in; see `fuzz/Cargo.toml`.
+const OPTIMISED: &str = "-O";
+
+/// The compiler that instruments only what is under test.
+const SUBJECT_ONLY: &str = "fuzz/subject-only.sh";
 
 /// Ours, with the sanitizer where the toolchain has one.
-pub(crate) const SANITIZED: Crate =
-    Crate { folder: "fuzz", build_folder: "fuzz/target", has_sanitizer: true, options: OWN_OPTIONS };
-/// Ours without, which is several times as fast.
-pub(crate) const PLAIN: Crate =
-    Crate { folder: "fuzz", build_folder: "target/fuzz-plain", has_sanitizer: false, options: OWN_OPTIONS };
+pub(crate) const SANITIZED: Crate = Crate {
+    folder: "fuzz",
+    build_folder: "fuzz/target",
+    has_sanitizer: true,
+    watches_subject_only: false,
+    options: &[NO_TRACE],
+};
+/// Ours without and with the harness as it is in use, which is many times as fast.
+pub(crate) const FAST: Crate = Crate {
+    build_folder: "target/fuzz-fast",
+    has_sanitizer: false,
+    watches_subject_only: true,
+    options: &[NO_TRACE, OPTIMISED],
+    ..SANITIZED
+};
 /// One for comparison, without a sanitizer, as cargo-fuzz advises for code without `unsafe`.
-pub(crate) const RIVAL: Crate =
-    Crate { folder: "rivals/fuzz", build_folder: "target/rivals-fuzz", has_sanitizer: false, options: &[] };
+pub(crate) const RIVAL: Crate = Crate {
+    folder: "rivals/fuzz",
+    build_folder: "target/rivals-fuzz",
+    has_sanitizer: false,
+    watches_subject_only: false,
+    options: &[],
+};
 /// The one that is written as cargo-fuzz's book writes targets, likewise.
-pub(crate) const BARE: Crate =
-    Crate { folder: "rivals/bare", build_folder: "target/rivals-bare", has_sanitizer: false, options: &[] };
+pub(crate) const BARE: Crate = Crate { folder: "rivals/bare", build_folder: "target/rivals-bare", ..RIVAL };
 
 /// Builds targets, all in one way, and starts them.
 pub(crate) struct Fuzzer {
@@ -56,12 +78,24 @@ impl Fuzzer {
         Ok(Self { of, toolchain, interrupt })
     }
 
+    /// How targets are built.
+    pub(crate) fn describe(&self) -> String {
+        if self.of.has_sanitizer {
+            return self.toolchain.describe();
+        }
+        let name = self.toolchain.name.as_deref().unwrap_or("default");
+        format!("the {name} toolchain, for speed: without a sanitizer, guided by the allocator's code only")
+    }
+
     pub(crate) fn build(&self, target: &str) -> Result<()> {
         let mut words = self.words("build");
         words
             .extend(["--target", &self.toolchain.host, "--target-dir", self.of.build_folder, target].map(String::from));
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(root());
+        if self.of.watches_subject_only {
+            command.env("RUSTC_WRAPPER", root().join(SUBJECT_ONLY));
+        }
         let Ended { status, .. } = process::supervise(&mut command, BUILD_LIMIT, &self.interrupt)?;
         ensure!(!self.interrupt.is_set(), "interrupted while building");
         ensure!(

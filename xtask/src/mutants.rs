@@ -43,7 +43,7 @@ const ENOUGH: f64 = 0.9;
 const HEADER: [&str; 7] = ["mutant", "with state", "seconds", "executions", "without", "seconds", "executions"];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let fuzzer = Fuzzer::new(fuzzer::PLAIN, Toolchain::for_fuzzing(None)?, Interrupt::install()?)?;
+    let fuzzer = Fuzzer::new(fuzzer::FAST, Toolchain::for_fuzzing(None)?, Interrupt::install()?)?;
     fuzzer.build(TARGET)?;
     let mutants = mutants(&arguments.only)?;
     let scores = try_all(&fuzzer, &mutants, arguments)?;

@@ -57,7 +57,7 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let toolchain = || Toolchain::for_fuzzing(None);
-    let ours = Fuzzer::new(fuzzer::PLAIN, toolchain()?, interrupt.clone())?;
+    let ours = Fuzzer::new(fuzzer::FAST, toolchain()?, interrupt.clone())?;
     let bare = Fuzzer::new(fuzzer::BARE, toolchain()?, interrupt)?;
     for pair in &PAIRS {
         ours.build(pair.ours)?;

@@ -18,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// Are its inputs scenarios? Of others, bytes are the subject.
     pub(crate) takes_scenarios: bool,
+    /// Does it put the harness to the test, and not only an allocator?
+    pub(crate) tests_harness: bool,
 }
 
 impl Target {
@@ -38,8 +40,11 @@ impl Target {
 
     /// Committed folders that people keep, which this target takes, too.
     pub(crate) fn kept_folders(&self) -> Vec<String> {
-        let kept = FOR_ALL.into_iter().filter(|folder| self.takes_scenarios && *folder != self.committed_folder());
-        kept.filter(|folder| root().join(folder).is_dir()).map(String::from).collect()
+        let kept = match self.takes_scenarios {
+            true => FOR_ALL.map(String::from).into_iter().filter(|folder| *folder != self.committed_folder()).collect(),
+            false => vec![format!("corpus/regressions/{}", self.name)],
+        };
+        kept.into_iter().filter(|folder| root().join(folder).is_dir()).collect()
     }
 
     /// The folders of committed inputs, as far as there are any: libFuzzer refuses missing ones.
@@ -72,12 +77,18 @@ pub(crate) fn chosen(names: &[String]) -> Result<Vec<Target>> {
 fn declared(manifest: &str) -> Result<Vec<Target>> {
     let manifest: toml::Table = manifest.parse().with_context(|| format!("{MANIFEST} is not valid TOML"))?;
     let package = manifest.get("package").and_then(|package| package.get("metadata"));
-    let bytes = package.and_then(|metadata| metadata.get("poolproof")?.get("bytes")?.as_array());
-    let of_bytes = |name: &str| bytes.is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)));
+    let is_listed = |list: &str, name: &str| {
+        let names = package.and_then(|metadata| metadata.get("poolproof")?.get(list)?.as_array());
+        names.is_some_and(|names| names.iter().any(|one| one.as_str() == Some(name)))
+    };
     let binaries = manifest.get("bin").and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
     let names = binaries.iter().filter_map(|binary| binary.get("name")?.as_str());
-    let targets: Vec<_> =
-        names.map(|name| Target { name: name.to_owned(), takes_scenarios: !of_bytes(name) }).collect();
+    let target = |name: &str| Target {
+        name: name.to_owned(),
+        takes_scenarios: !is_listed("bytes", name),
+        tests_harness: is_listed("harness", name),
+    };
+    let targets: Vec<_> = names.map(target).collect();
     ensure!(!targets.is_empty(), "{MANIFEST} declares no fuzz target: add a [[bin]] with a name and a path");
     Ok(targets)
 }
@@ -113,7 +124,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    const MANIFEST: &str = "[package.metadata.poolproof]\nbytes = [\"protocol\"]\n\
+    const MANIFEST: &str = "[package.metadata.poolproof]\nbytes = [\"protocol\"]\nharness = [\"protocol\"]\n\
                             [[bin]]\nname = \"memory\"\npath = \"a.rs\"\n[[bin]]\nname = \"protocol\"\n";
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -122,8 +133,12 @@ mod tests {
 
     #[test]
     fn targets_are_read_from_the_manifest() {
-        let target = |name: &str, takes_scenarios| Target { name: name.to_owned(), takes_scenarios };
-        assert_eq!(declared(MANIFEST).unwrap(), [target("memory", true), target("protocol", false)]);
+        let target = |name: &str, takes_scenarios, tests_harness| Target {
+            name: name.to_owned(),
+            takes_scenarios,
+            tests_harness,
+        };
+        assert_eq!(declared(MANIFEST).unwrap(), [target("memory", true, false), target("protocol", false, true)]);
         assert!(declared("[package]\n").is_err());
         assert!(declared("[[bin\n").is_err());
     }
@@ -140,9 +155,11 @@ mod tests {
     #[test]
     fn each_name_in_the_metadata_is_one_of_a_target() {
         let manifest = fs::read_to_string(root().join(super::MANIFEST)).unwrap();
-        let of_bytes = declared(&manifest).unwrap().iter().filter(|target| !target.takes_scenarios).count();
-        let table: toml::Table = manifest.parse().unwrap();
-        assert_eq!(table["package"]["metadata"]["poolproof"]["bytes"].as_array().unwrap().len(), of_bytes);
+        let targets = declared(&manifest).unwrap();
+        let count = |is_one: fn(&Target) -> bool| targets.iter().filter(|target| is_one(target)).count();
+        let metadata = &manifest.parse::<toml::Table>().unwrap()["package"]["metadata"]["poolproof"];
+        assert_eq!(metadata["bytes"].as_array().unwrap().len(), count(|target| !target.takes_scenarios));
+        assert_eq!(metadata["harness"].as_array().unwrap().len(), count(|target| target.tests_harness));
     }
 
     /// libFuzzer refuses a dictionary in which anything else stands.

@@ -2,8 +2,9 @@
 
 use poolproof_allocator::store::Store;
 use poolproof_allocator::{
-    AddressRange, Allocator, Error, ErrorKind, Policy, PoolShape as Shape, PoolSpec, Repeat, Request as Wanted,
-    Resource, Scheduler, SharedAllocator, Strategy, parse_address, parse_prefix, set_scheduler,
+    AddressRange, Allocator, Error, ErrorKind, MemoryStore, Policy, PoolShape as Shape, PoolSpec, Repeat,
+    Request as Wanted, Resource, Scheduler, SharedAllocator, SqliteStore, Strategy, parse_address, parse_prefix,
+    set_scheduler,
 };
 use smallvec::SmallVec;
 
@@ -129,16 +130,41 @@ impl<S: Store> Handle<S> {
     /// One call, in a variant.
     pub fn call(&mut self, variant: Variant, operation: &Operation) -> Response
     where
-        S: 'static,
+        S: Kept,
     {
-        match self {
-            Handle::Own(allocator) => call(allocator, variant, operation),
+        let answered = match self {
+            Handle::Own(allocator) => S::answer(allocator, variant, operation),
             Handle::Shared(shared) => {
                 let operation = operation.clone();
-                let done = shared.run(move |allocator| answer(allocator, variant, &operation));
-                done.map_err(|error| refusal(&error))
+                shared.run(move |allocator| S::answer(allocator, variant, &operation))
             }
-        }
+        };
+        answered.map_err(|error| refusal(&error))
+    }
+}
+
+/// What an allocator keeps its state in. Calls on each kind are compiled here and not where they are made, so that a fuzzer
+/// sees what they do if it watches the allocator and this crate.
+pub trait Kept: Store + 'static {
+    /// One call.
+    ///
+    /// # Errors
+    ///
+    /// What the allocator refuses it with.
+    fn answer(allocator: &mut Allocator<Self>, variant: Variant, operation: &Operation) -> Result<Answer, Error>
+    where
+        Self: Sized;
+}
+
+impl Kept for MemoryStore {
+    fn answer(allocator: &mut Allocator<Self>, variant: Variant, operation: &Operation) -> Result<Answer, Error> {
+        answer(allocator, variant, operation)
+    }
+}
+
+impl Kept for SqliteStore {
+    fn answer(allocator: &mut Allocator<Self>, variant: Variant, operation: &Operation) -> Result<Answer, Error> {
+        answer(allocator, variant, operation)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::model::pool::Pool;
 use crate::operation::{Method, Operation, Response, Text};
 
 /// So many allocations of a pool are looked at for how scattered they are.
-const MOST_LOOKED_AT: usize = 32;
+const MOST_LOOKED_AT: usize = 8;
 
 /// Counts what a scenario did, for a fuzzer.
 #[derive(Clone, Copy, Debug)]

@@ -33,7 +33,7 @@ const CHANGES: [(u8, Change); 10] = [
     (2, |_, scenario, rng| Some(moved(scenario, rng))),
     // What is wrong for a moment only shows to who looks then.
     (1, |_, scenario, rng| Some(scenario.with(rng.usize(..=scenario.steps.len()), vec![Step::Audit]))),
-    (1, |generator, scenario, rng| Some(spliced(scenario, &generator.draw(rng), scenario.steps.len(), 0))),
+    (1, |generator, scenario, rng| Some(spliced(scenario, generator.draw(rng).steps, scenario.steps.len(), 0))),
 ];
 
 impl Generator {
@@ -63,11 +63,11 @@ impl Generator {
             return if one.steps.is_empty() { other.clone() } else { one.clone() };
         }
         let (until, from) = (1 + rng.usize(..one.steps.len()), rng.usize(..other.steps.len()));
-        let mut other = other.clone();
+        let mut end = Scenario { steps: other.steps[from..].to_vec() };
         if chance(12, rng) {
-            rename_pools(&mut other, one);
+            rename_pools(&mut end, one);
         }
-        self.cut(spliced(one, &other, until, from))
+        self.cut(spliced(one, end.steps, until, from))
     }
 
     fn changed(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
@@ -174,17 +174,15 @@ fn moved(scenario: &Scenario, rng: &mut Rng) -> Scenario {
     scenario.in_order(&order)
 }
 
-/// The beginning of one, and the other from a step on. References to what is left out point to what has come in its place.
-fn spliced(one: &Scenario, other: &Scenario, until: usize, from: usize) -> Scenario {
-    let mut steps = one.steps[..until].to_vec();
-    for step in &other.steps[from..] {
-        let mut step = step.clone();
-        for reference in step.references() {
-            let is_there = *reference as usize >= from;
-            *reference = if is_there { *reference - from as u32 + until as u32 } else { *reference % until as u32 };
-        }
-        steps.push(step);
+/// The beginning of one scenario, and the end of another, from a step on. References to what is left out point to what has come
+/// in its place.
+fn spliced(one: &Scenario, mut end: Vec<Step>, until: usize, from: usize) -> Scenario {
+    for reference in end.iter_mut().flat_map(Step::references) {
+        let is_there = *reference as usize >= from;
+        *reference = if is_there { *reference - from as u32 + until as u32 } else { *reference % until as u32 };
     }
+    let mut steps = one.steps[..until].to_vec();
+    steps.append(&mut end);
     Scenario { steps }
 }
 
@@ -447,7 +445,7 @@ mod tests {
         let lines = |scenario: &Scenario| scenario.to_string().lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
         let grown = scenario().with(1, vec![Step::Restart]);
         assert_eq!(lines(&grown)[4], "release p0 @4 \"b\"");
-        let crossed = spliced(&scenario(), &scenario(), 2, 2);
+        let crossed = spliced(&scenario(), scenario().steps.split_off(2), 2, 2);
         assert_eq!(lines(&crossed)[2..], ["allocate \"b\" p0", "release p0 @3 \"b\""]);
     }
 

@@ -35,12 +35,6 @@ impl Index {
         own.map(|(_, pool, first)| (pool, *first))
     }
 
-    /// What the owner holds in one pool.
-    pub(super) fn of_owner_in(&self, owner: &Text, pool: &Text) -> impl Iterator<Item = u128> {
-        let key = |first| (owner.clone(), pool.clone(), first);
-        self.by_owner.range(key(0)..=key(u128::MAX)).map(|(.., first)| *first)
-    }
-
     /// What may have ended by this time, first ends first.
     pub(super) fn ended_by(&self, ms: u64) -> impl Iterator<Item = (&Text, u128)> {
         self.by_end.iter().take_while(move |(end, ..)| *end <= ms).map(|(_, pool, first)| (pool, *first))

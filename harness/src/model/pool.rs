@@ -1,6 +1,9 @@
 //! A pool of the model: who holds what, and what is free.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use rustc_hash::FxHashMap;
 
 use super::layout::Layout;
 use super::spans;
@@ -71,6 +74,12 @@ pub enum Freed {
     Reshaped,
 }
 
+/// So many allocations are looked through more quickly than their owners are kept in order.
+const FEW: usize = 8;
+
+/// Where each owner's allocations begin.
+type Owned = FxHashMap<Text, BTreeSet<u128>>;
+
 /// A pool: its layout and its allocations by first address.
 #[derive(Clone, Debug)]
 pub struct Pool {
@@ -79,6 +88,8 @@ pub struct Pool {
     /// Why an address was last set free.
     pub freed: Freed,
     held: BTreeMap<u128, Held>,
+    /// Made when an owner is first looked up among many.
+    owned: OnceLock<Owned>,
     /// Addresses held, modulo 2^128.
     taken: u128,
 }
@@ -86,7 +97,7 @@ pub struct Pool {
 impl Pool {
     /// A pool that holds nothing.
     pub fn new(layout: Layout) -> Pool {
-        Pool { layout, freed: Freed::Never, held: BTreeMap::new(), taken: 0 }
+        Pool { layout, freed: Freed::Never, held: BTreeMap::new(), owned: OnceLock::new(), taken: 0 }
     }
 
     /// Is nothing held?
@@ -102,6 +113,24 @@ impl Pool {
     /// Allocations by ascending address.
     pub fn iter(&self) -> impl Iterator<Item = &Held> {
         self.held.values()
+    }
+
+    /// The owner's allocations by ascending address.
+    pub fn held_by(&self, owner: &Text) -> impl Iterator<Item = &Held> {
+        let (few, many) = match self.len() <= FEW {
+            true => (Some(self.held.values().filter(move |held| held.owner == *owner)), None),
+            false => (None, self.owned.get_or_init(|| self.by_owner()).get(owner)),
+        };
+        let found = many.into_iter().flatten().filter_map(|first| self.held.get(first));
+        few.into_iter().flatten().chain(found)
+    }
+
+    fn by_owner(&self) -> Owned {
+        let mut owned = Owned::default();
+        for (first, held) in &self.held {
+            owned.entry(held.owner.clone()).or_default().insert(*first);
+        }
+        owned
     }
 
     /// Addresses held, blocks counted with all of theirs.
@@ -145,12 +174,20 @@ impl Pool {
     pub fn insert(&mut self, held: Held) {
         let span = held.grant.span();
         self.taken = self.taken.wrapping_add(span.last - span.first).wrapping_add(1);
+        if let Some(owned) = self.owned.get_mut() {
+            owned.entry(held.owner.clone()).or_default().insert(span.first);
+        }
         self.held.insert(span.first, held);
     }
 
     /// Forgets the allocation that begins at this address.
     pub fn remove(&mut self, first: u128) -> Option<Held> {
         let held = self.held.remove(&first)?;
+        if let Some(owned) = self.owned.get_mut()
+            && let Some(firsts) = owned.get_mut(&held.owner)
+        {
+            firsts.remove(&first);
+        }
         self.taken = self.taken.wrapping_sub(held.grant.span().last - first).wrapping_sub(1);
         Some(held)
     }

@@ -218,11 +218,7 @@ impl State {
 
     /// What the owner holds in one pool.
     pub(super) fn held_in(&self, name: &Text, owner: &Text) -> impl Iterator<Item = &Held> {
-        let (index, pool) = (self.index(), self.pools.get(name));
-        let scanned = pool.filter(|_| index.is_none()).map(|pool| pool.iter().filter(move |held| held.owner == *owner));
-        let firsts = index.map(|index| index.of_owner_in(owner, name));
-        let found = firsts.into_iter().flatten().filter_map(move |first| pool?.get(first));
-        scanned.into_iter().flatten().chain(found)
+        self.pools.get(name).into_iter().flat_map(|pool| pool.held_by(owner))
     }
 
     /// On a clock of real time: the leases in this pool that may have ended by now.

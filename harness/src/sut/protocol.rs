@@ -283,11 +283,13 @@ impl Envelope<'_> {
         let data = error.get("data").unwrap_or(&Value::Null);
         let name = self.text(data, "kind")?;
         let kind = Kind::from_name(name);
-        if kind == Kind::Unlisted {
+        // What is written as `unlisted` has its kind in the message already.
+        if kind == Kind::Unlisted && name != kind.name() {
             return Ok(Refusal { kind, message: format!("{}: {message}", excerpt(name.as_bytes())).into() });
         }
         let right = match kind {
             Kind::Invalid => matches!(code, -32602 | -32700 | -32600),
+            Kind::Unlisted => true,
             _ => code == -32000,
         };
         if right {
@@ -578,6 +580,9 @@ mod tests {
         }
         let odd = decode(7, &Operation::Begin, &with_error("1", r#"{"kind":"oops"}"#)).unwrap().unwrap_err();
         assert_eq!(odd, Refusal { kind: Kind::Unlisted, message: "oops: no".into() });
+        let passed_on = with_error("-32000", r#"{"kind":"unlisted"}"#);
+        let again = decode(7, &Operation::Begin, &passed_on).unwrap().unwrap_err();
+        assert_eq!(again, Refusal { kind: Kind::Unlisted, message: "no".into() }, "its kind is told once");
     }
 
     #[test]

@@ -42,6 +42,9 @@ use crate::sut::{Failure, Scheduling, Sut};
 /// So many scenarios are kept as they were read: some tens of MiB.
 const MOST_KNOWN: usize = 4096;
 
+/// Inputs that take more calls are run, but no others are made of them: those would take as long. A step may be many calls.
+const MOST_CALLS: u64 = 200;
+
 /// A scenario with faults is drawn with at most so many steps: those take longer, and few calls are enough.
 const MOST_STEPS_WITH_FAULTS: usize = 12;
 
@@ -56,8 +59,9 @@ pub struct Target {
     first: Examined,
     others: Vec<Examined>,
     subject: Subject,
-    /// Inputs and their scenarios. What was written last is mostly what is read next, and what is in the fuzzer's corpus is
-    /// read again and again.
+    /// What was written last, which is mostly what is read next, and its scenario.
+    written: Option<(Vec<u8>, Rc<Scenario>)>,
+    /// Inputs that were read, and their scenarios: what is in the fuzzer's corpus is read again and again.
     known: FxHashMap<Vec<u8>, Rc<Scenario>>,
     /// Scenarios that were run, and their steps.
     runs: u64,
@@ -121,7 +125,7 @@ impl Target {
 
     fn with(sut: Box<dyn Sut>, subject: Subject) -> Target {
         let first = subject.examined(sut);
-        Target { first, others: Vec::new(), subject, known: FxHashMap::default(), runs: 0, steps: 0 }
+        Target { first, others: Vec::new(), subject, written: None, known: FxHashMap::default(), runs: 0, steps: 0 }
     }
 
     /// Puts one more under it.
@@ -165,7 +169,7 @@ impl Target {
         let Examined { sut, examiner } = self.chosen(input.len());
         match examiner.examine(sut.as_mut(), &scenario) {
             Ok(run) => match run.finding {
-                None => true,
+                None => run.operations <= MOST_CALLS,
                 Some(finding) => panic!("{}\nin\n{scenario}", finding.violation),
             },
             Err(Failure::Interrupted) => true,
@@ -195,19 +199,20 @@ impl Target {
     }
 
     fn read(&mut self, input: &[u8]) -> Option<Rc<Scenario>> {
+        if let Some((text, scenario)) = &self.written
+            && text == input
+        {
+            return Some(Rc::clone(scenario));
+        }
         if let Some(scenario) = self.known.get(input) {
             return Some(Rc::clone(scenario));
         }
         let scenario = Rc::new(parse(std::str::from_utf8(input).ok()?).ok()?);
-        self.keep(input.to_vec(), Rc::clone(&scenario));
-        Some(scenario)
-    }
-
-    fn keep(&mut self, text: Vec<u8>, scenario: Rc<Scenario>) {
         if self.known.len() >= MOST_KNOWN {
             self.known.clear();
         }
-        self.known.insert(text, scenario);
+        self.known.insert(input.to_vec(), Rc::clone(&scenario));
+        Some(scenario)
     }
 
     /// Writes a scenario, cut short where it does not fit; gives its size.
@@ -217,7 +222,7 @@ impl Target {
             if let Some(place) = out.get_mut(..text.len()) {
                 place.copy_from_slice(text.as_bytes());
                 let size = text.len();
-                self.keep(text.into_bytes(), Rc::new(scenario));
+                self.written = Some((text.into_bytes(), Rc::new(scenario)));
                 return size;
             }
             if scenario.steps.is_empty() {
