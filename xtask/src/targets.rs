@@ -179,6 +179,6 @@ mod tests {
     fn targets_of_bytes_take_no_scenarios() {
         let [memory, protocol] = ["memory", "protocol"].map(|name| chosen(&names(&[name])).unwrap().remove(0));
         assert!(memory.kept_folders().contains(&"corpus/rules".to_owned()));
-        assert_eq!(protocol.kept_folders(), [""; 0]);
+        assert_eq!(protocol.kept_folders(), ["corpus/regressions/protocol"], "finds of its own only");
     }
 }

@@ -6,7 +6,8 @@
 //! Where a target [strikes](Target::striking), faults are steps like any other, and each input ends as the scenarios of
 //! [`crash`](super::crash) do. Where it [races](Target::racing), inputs have lanes, and mutation works on who calls what in
 //! which of them, and on whose turn it is. Where it is about [addresses](Target::of_addresses) or [names](Target::of_names),
-//! bytes within those are changed, too.
+//! bytes within those are changed, too. Where it is about [lies](Target::of_lies), the model is in question, and any verdict of
+//! its is right that it can give a reason for.
 //!
 //! Where bytes are the subject, there is no scenario:
 //!
@@ -15,9 +16,14 @@
 //! | [`wire`] | lines of the protocol, as answers and as requests |
 //! | [`plugin`] | what a CNI plugin prints |
 //! | [`damage`] | damage to a file of the reference allocator |
+//! | [`library`] | calls of the reference allocator that no scenario makes, a line each |
 
 #[cfg(feature = "reference")]
 pub mod damage;
+#[cfg(feature = "reference")]
+pub mod library;
+#[cfg(feature = "reference")]
+mod lies;
 #[cfg(feature = "process")]
 pub mod plugin;
 #[cfg(feature = "reference")]
@@ -84,6 +90,9 @@ enum Subject {
     Addresses(MutateBytes),
     /// Names of owners and pools, byte by byte.
     Names(MutateBytes),
+    /// Nothing; what is answered is, and what was promised.
+    #[cfg(feature = "reference")]
+    Lies,
 }
 
 struct Examined {
@@ -121,6 +130,12 @@ impl Target {
     /// Puts a system under the fuzzer whose handling of names is in question.
     pub fn of_names(sut: impl Sut + 'static, mutate_bytes: MutateBytes) -> Target {
         Target::with(Box::new(sut), Subject::Names(mutate_bytes))
+    }
+
+    /// Puts the model under the fuzzer: what it says of an allocator that lies.
+    #[cfg(feature = "reference")]
+    pub fn of_lies() -> Target {
+        Target::with(Box::new(crate::sut::memory::Memory::new()), Subject::Lies)
     }
 
     fn with(sut: Box<dyn Sut>, subject: Subject) -> Target {
@@ -165,6 +180,11 @@ impl Target {
             }
             Subject::Addresses(_) | Subject::Names(_) => assert_is_shown_plainly(&scenario),
             Subject::Steps | Subject::Lanes => {}
+            #[cfg(feature = "reference")]
+            Subject::Lies => {
+                lies::run(&scenario, input);
+                return true;
+            }
         }
         let Examined { sut, examiner } = self.chosen(input.len());
         match examiner.examine(sut.as_mut(), &scenario) {
@@ -236,6 +256,8 @@ impl Target {
         let generator = Generator::new(self.first.sut.contract());
         match self.subject {
             Subject::Steps | Subject::Lanes => generator,
+            #[cfg(feature = "reference")]
+            Subject::Lies => generator,
             Subject::Faults => generator.with_max_steps(MOST_STEPS_WITH_FAULTS),
             Subject::Addresses(_) | Subject::Names(_) => generator.with_max_steps(MOST_STEPS_OF_TEXTS),
         }
@@ -251,7 +273,7 @@ impl Target {
             Subject::Names(bytes) if rng.bool() => {
                 with_a_text_changed(current, rng, bytes, |scenario, visit| visit_names(scenario, |_, name| visit(name)))
             }
-            Subject::Steps | Subject::Addresses(_) | Subject::Names(_) => self.generator().mutate(current, rng),
+            _ => self.generator().mutate(current, rng),
         }
     }
 }
@@ -260,8 +282,10 @@ impl Subject {
     /// A system that is examined, with its canary where that is asked for.
     fn examined(self, sut: Box<dyn Sut>) -> Examined {
         let sut = match self {
-            // It has a canary of its own.
+            // They have canaries of their own.
             Subject::Faults => sut,
+            #[cfg(feature = "reference")]
+            Subject::Lies => sut,
             Subject::Steps => canary::exposed(sut, Defect::ForgetsReleases),
             Subject::Lanes => canary::exposed(sut, Defect::ForgetsReleasesBesideOthers),
             Subject::Addresses(_) => canary::exposed(sut, Defect::TrimsAddresses),
