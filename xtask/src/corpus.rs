@@ -1,6 +1,6 @@
 //! `cargo xtask corpus`: the life of the committed inputs.
 //!
-//! People keep `corpus/rules`, `regressions`, `race` and `crash`: each file there has a name and a reason. What fuzzers found
+//! People keep `corpus/rules`, `regressions`, `lanes` and `faults`: each file there has a name and a reason. What fuzzers found
 //! is in `corpus/TARGET`, and is as little as reaches the same code. libFuzzer chooses: of inputs that reach the same, the
 //! smallest.
 //!
@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 use crate::fuzzer::{self, Fuzzer};
 use crate::process::{self, Ended, Interrupt};
-use crate::targets::{self, FOR_ALL, Target, files};
+use crate::targets::{self, Target, files};
 use crate::toolchain::Toolchain;
 use crate::{FOUND, root, summary};
 
@@ -164,9 +164,6 @@ impl Merger {
 
     /// The inputs of the target's folder that reach nothing by themselves; removed, if so wanted.
     fn minimize(&self, target: &Target, remove: bool) -> Result<Vec<PathBuf>> {
-        if FOR_ALL.contains(&&*target.committed_folder()) {
-            return Ok(Vec::new());
-        }
         let folder = root().join(target.committed_folder());
         let mut chosen = self.choose(target, &target.kept_folders(), &folder)?;
         let mut dropped = Vec::new();

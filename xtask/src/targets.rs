@@ -10,7 +10,7 @@ use crate::root;
 const MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Folders of scenarios that people keep, for every target that takes scenarios.
-pub(crate) const FOR_ALL: [&str; 4] = ["corpus/rules", "corpus/regressions", "corpus/race", "corpus/crash"];
+pub(crate) const FOR_ALL: [&str; 4] = ["corpus/rules", "corpus/regressions", "corpus/lanes", "corpus/faults"];
 
 /// A fuzz target.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,7 @@ impl Target {
     /// Committed folders that people keep, which this target takes, too.
     pub(crate) fn kept_folders(&self) -> Vec<String> {
         let kept = match self.takes_scenarios {
-            true => FOR_ALL.map(String::from).into_iter().filter(|folder| *folder != self.committed_folder()).collect(),
+            true => FOR_ALL.map(String::from).to_vec(),
             false => vec![format!("corpus/regressions/{}", self.name)],
         };
         kept.into_iter().filter(|folder| root().join(folder).is_dir()).collect()

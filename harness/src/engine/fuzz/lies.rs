@@ -13,6 +13,7 @@ use super::super::canary;
 use super::super::run::{Judged, Runner, Watch};
 use crate::address::Grant;
 use crate::contract::{Clock, Contract, ReleaseBy, ReleaseUnknown, Repeat};
+use crate::model::coverage::{AddressClass, Coverage};
 use crate::operation::{Answer, Kind, Method, Operation, Refusal, Response};
 use crate::scenario::{Scenario, Step};
 use crate::sut::memory::Memory;
@@ -35,14 +36,29 @@ pub(super) fn run(scenario: &Scenario, input: &[u8]) {
     let mut rng = Rng::with_seed(hasher.finish());
     let mut liar = Liar::drawn(&mut rng);
     let scenario = without_waiting(scenario, &liar.contract);
-    let run = Runner::new(&liar).explaining().run(&mut liar, &scenario, &mut Listener);
-    match run {
+    let mut runner = Runner::new(&liar).explaining();
+    match runner.run(&mut liar, &scenario, &mut Listener) {
         Ok(run) => {
+            assert_counts_agree(&runner.model.coverage, liar.contract());
             let ours = run.finding.filter(|finding| finding.violation.message.contains("the system panicked"));
             assert_eq!(ours.map(|finding| finding.violation.message), None, "the harness panicked");
         }
         Err(failure) => panic!("cannot go on: {failure}"),
     }
+}
+
+/// What was seen is not missing, and nothing is counted elsewhere.
+fn assert_counts_agree(coverage: &Coverage, contract: &Contract) {
+    let missing = coverage.missing(contract);
+    let mut total = 0;
+    for (method, outcome, count) in coverage.seen() {
+        let name = format!("{}: {}", method.name(), outcome.name());
+        assert!(!missing.contains(&name), "{name} was seen {count} times and is told as missing");
+        total += count;
+    }
+    assert_eq!(total, coverage.total_calls());
+    let classes = AddressClass::ALL.into_iter().filter(|class| coverage.class(*class) > 0);
+    classes.for_each(|class| assert!(!missing.iter().any(|name| *name == class.name()), "{} was met", class.name()));
 }
 
 /// Real time passes really: nobody has that much of it.
