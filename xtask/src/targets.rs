@@ -10,7 +10,7 @@ use crate::root;
 const MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Folders of scenarios that people keep, for every target that takes scenarios.
-pub(crate) const FOR_ALL: [&str; 4] = ["corpus/rules", "corpus/regressions", "corpus/lanes", "corpus/faults"];
+const FOR_ALL: [&str; 4] = ["corpus/rules", "corpus/regressions", "corpus/lanes", "corpus/faults"];
 
 /// A fuzz target.
 #[derive(Clone, Debug, PartialEq)]

@@ -53,6 +53,8 @@ use values::Whole;
 pub struct SqliteStore {
     connection: Connection,
     is_read_only: bool,
+    /// Has a commit failed that the log may hold all the same? See [`settle`](SqliteStore::settle).
+    is_in_doubt: bool,
     /// The free span that was found last, until the next statement that may change something.
     seen: Option<(PoolId, Free)>,
 }
@@ -119,6 +121,23 @@ impl SqliteStore {
         rows.collect::<rusqlite::Result<_>>().map_err(failure)
     }
 
+    /// Makes sure that a commit that failed has not happened.
+    ///
+    /// The log may hold all of it, while nobody is shown it: the next recovery would take it up, after others saw that it was
+    /// not there. Whatever is written next takes its place in the log. An `UPDATE` that changes nothing would write nothing, so
+    /// later pools count their allocations from one more.
+    fn settle(&mut self) -> Result<()> {
+        self.run("BEGIN IMMEDIATE", [])?;
+        let written =
+            self.run("UPDATE state SET generation = generation + 1", []).and_then(|()| self.run("COMMIT", []));
+        match written {
+            Ok(()) => self.is_in_doubt = false,
+            // The first cause is the one to report; `begin` tries again to undo.
+            Err(_) => drop(self.rollback()),
+        }
+        written
+    }
+
     /// Runs a transaction of the store's own.
     fn within<T>(&mut self, access: Access, call: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.begin(access)?;
@@ -160,6 +179,9 @@ impl Store for SqliteStore {
         if self.in_transaction() {
             self.rollback()?;
         }
+        if self.is_in_doubt {
+            self.settle()?;
+        }
         match access {
             Access::Read => self.run("BEGIN DEFERRED", []),
             Access::Write if self.is_read_only => Err(Error::Unsupported("the file was opened for reading only")),
@@ -174,8 +196,14 @@ impl Store for SqliteStore {
         // The first cause is the one to report; `begin` tries again to undo.
         let _ = self.rollback();
         match error {
-            // The log may already hold the whole transaction, and the next recovery would take it up.
-            Error::Storage(cause) => Err(Error::UnknownOutcome(cause)),
+            Error::Storage(cause) if self.is_read_only => Err(Error::Storage(cause)),
+            Error::Storage(cause) => {
+                self.is_in_doubt = true;
+                match self.settle() {
+                    Ok(()) => Err(Error::Storage(cause)),
+                    Err(_) => Err(Error::UnknownOutcome(cause)),
+                }
+            }
             before_writing => Err(before_writing),
         }
     }

@@ -141,7 +141,7 @@ impl SqliteStore {
         // Without this guarantee SQLite compiles a search anew for each value, in case another plan suits it better.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failure)?;
         add_arithmetic(&connection).map_err(failure)?;
-        Ok(Self { connection, is_read_only, seen: None })
+        Ok(Self { connection, is_read_only, is_in_doubt: false, seen: None })
     }
 
     /// Creates the tables, or brings those of version 1 up to this one.

@@ -363,13 +363,16 @@ impl Pass<'_> {
 
     fn repeat(&mut self, step: u32) -> Result<(), Stop> {
         let old = self.runner.traces.get(step as usize).and_then(|trace| trace.sent.clone());
-        match old {
-            Some(call) => self.call_and_keep(call),
-            None => {
-                self.skip("that step sent no call");
-                Ok(())
-            }
+        let Some(call) = old else {
+            self.skip("that step sent no call");
+            return Ok(());
+        };
+        // The handle may be shared since.
+        if let Some(why) = self.outside_contract(&call) {
+            self.skip(why);
+            return Ok(());
         }
+        self.call_and_keep(call)
     }
 
     fn start_again(&mut self, crashed: bool) -> Result<(), Stop> {
