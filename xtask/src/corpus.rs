@@ -71,8 +71,6 @@ struct Selection {
 const MOST_BYTES: u64 = 2 << 20;
 /// Merging takes a minute or two; this only keeps a stuck one from holding up a CI machine for a day.
 const MERGE_LIMIT: Duration = Duration::from_secs(60 * 60);
-/// Scenarios are named so that `poolproof replay` takes them.
-const EXTENSION: &str = "scenario";
 /// So much of a hash tells some hundred files apart.
 const HASH_LENGTH: usize = 12;
 /// What the name of a committed input begins with where libFuzzer merges.
@@ -157,7 +155,7 @@ impl Merger {
         let unable = || format!("cannot write into {}", folder.display());
         fs::create_dir_all(&folder).with_context(unable)?;
         for input in &chosen {
-            fs::write(folder.join(committed_name(target, &input.hash)), &input.content).with_context(unable)?;
+            fs::write(folder.join(committed_name(&input.hash)), &input.content).with_context(unable)?;
         }
         Ok(chosen.len())
     }
@@ -229,10 +227,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// What a chosen input is called in the corpus: as libFuzzer calls it, but shorter.
-fn committed_name(target: &Target, hash: &str) -> PathBuf {
-    let name = PathBuf::from(hash.chars().take(HASH_LENGTH).collect::<String>());
-    if target.takes_scenarios { name.with_extension(EXTENSION) } else { name }
+/// What a chosen input is called in the corpus: as libFuzzer calls it, but shorter. Not `.scenario`, for which `poolproof replay`
+/// looks in folders: each is for one target, and of the variants of an allocator for one.
+fn committed_name(hash: &str) -> String {
+    hash.chars().take(HASH_LENGTH).collect()
 }
 
 #[cfg(test)]
@@ -243,13 +241,5 @@ mod tests {
     fn the_committed_corpus_is_small() {
         let (files, bytes) = size(&root().join("corpus")).unwrap();
         assert!(files > 0 && bytes <= MOST_BYTES, "{files} files, {bytes} bytes");
-    }
-
-    #[test]
-    fn what_is_taken_in_is_named_as_replay_takes_it() {
-        let target = |takes_scenarios| Target { name: "x".to_owned(), takes_scenarios, tests_harness: false };
-        let hash = "0123456789abcdef";
-        assert_eq!(committed_name(&target(true), hash), Path::new("0123456789ab.scenario"));
-        assert_eq!(committed_name(&target(false), hash), Path::new("0123456789ab"));
     }
 }
