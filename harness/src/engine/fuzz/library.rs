@@ -4,6 +4,7 @@
 //! Input is one [`Call`] a line, as JSON. What is right follows from three rules: both stores answer alike; what is told in
 //! several ways is told alike; and what is undone is as it was before.
 
+use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -273,6 +274,15 @@ fn shape(pool: u8, number: u8, policy: Policy) -> PoolShape {
     PoolShape { ranges, gateway, exclusions, policy }
 }
 
+/// A pool of this shape.
+fn spec(pool: u8, shape: &PoolShape) -> PoolSpec {
+    let space = if pool_name(pool) == "b" { "another" } else { "" };
+    let mut spec = PoolSpec::new(prefix(pool)).with_space(space).with_policy(shape.policy);
+    spec = shape.ranges.iter().fold(spec, |spec, range| spec.with_range(*range));
+    spec = shape.exclusions.iter().fold(spec, |spec, exclusion| spec.with_exclusion(*exclusion));
+    shape.gateway.into_iter().fold(spec, PoolSpec::with_gateway)
+}
+
 /// Everything that an allocator tells.
 type Told = (Vec<Allocation>, Vec<PoolInfo>, u64);
 
@@ -313,10 +323,7 @@ impl<S: Store + Send + 'static> Twin<S> {
                 return self.savepoint(call).map(|()| String::new());
             }
             Call::Create { pool, shape: number, policy: of } => {
-                let PoolShape { ranges, gateway, exclusions, policy } = shape(pool, number, policy(of));
-                let space = if pool_name(pool) == "b" { "another".to_owned() } else { String::new() };
-                let spec = PoolSpec { prefix: prefix(pool), ranges, gateway, exclusions, space, policy };
-                allocator.create_pool(pool_name(pool), &spec)?;
+                allocator.create_pool(pool_name(pool), &spec(pool, &shape(pool, number, policy(of))))?;
             }
             Call::Update { pool, shape: number, policy: of } => {
                 allocator.update_pool(pool_name(pool), &shape(pool, number, policy(of)))?;
@@ -494,8 +501,12 @@ impl Twins<'_> {
         if call == Call::Reopen {
             return self.reopen();
         }
-        let kind = |error: Error| error.kind();
-        let (one, other) = (self.memory.call(call).map_err(kind), self.sqlite.call(call).map_err(kind));
+        let told = |error: Error| {
+            assert_eq!(error.to_string(), error.text(), "what is shown has no more than what callers are told");
+            assert!(error.source().is_none(), "nothing failed: {:?}", error.source());
+            (error.kind(), error.text())
+        };
+        let (one, other) = (self.memory.call(call).map_err(told), self.sqlite.call(call).map_err(told));
         assert_eq!(one, other, "in memory and on SQLite: {call:?}");
     }
 

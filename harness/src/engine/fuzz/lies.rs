@@ -22,8 +22,14 @@ use crate::sut::{Failure, Sut};
 
 /// One answer in so many is a lie.
 const LIES: u8 = 12;
-/// What a refusal says.
-const MESSAGE: &str = "no way";
+/// What refusals say; all but the first should not.
+const MESSAGES: [&str; 5] = [
+    "no way",
+    "UNIQUE constraint failed in INSERT INTO allocation VALUES (?1)",
+    "cannot open /var/lib/ipam/leases.db",
+    "alice-1 holds that",
+    "thread 'main' panicked at src/main.rs:7:5",
+];
 
 /// Runs the scenario on an allocator whose lies and contract follow from the input.
 ///
@@ -114,7 +120,10 @@ impl Liar {
     }
 
     fn refusal(&mut self) -> Refusal {
-        Refusal { kind: Kind::ALL[self.rng.usize(..Kind::ALL.len())], message: MESSAGE.into() }
+        let (kind, message) = (self.rng.usize(..Kind::ALL.len()), MESSAGES[self.rng.usize(..MESSAGES.len())]);
+        // What a system of this process says is mostly constant; what comes from another never is.
+        let message = if self.rng.bool() { message.into() } else { message.to_owned().into() };
+        Refusal { kind: Kind::ALL[kind], message }
     }
 
     /// What somebody could answer who has not even looked.
@@ -136,6 +145,9 @@ impl Liar {
 
     fn distorted(&mut self, answer: Answer) -> Answer {
         let rng = &mut self.rng;
+        if rng.u8(..16) == 0 {
+            return if answer == Answer::Done { Answer::Now { now_ms: 0 } } else { Answer::Done };
+        }
         match answer {
             Answer::Granted { mut grants, expires_ms } => {
                 let expires_ms = off(expires_ms, rng);
@@ -206,7 +218,7 @@ fn beside(grant: Grant, rng: &mut Rng) -> Grant {
 fn drawn_contract(honest: Contract, rng: &mut Rng) -> Contract {
     let mut contract = honest;
     for _ in 0..rng.u8(..4) {
-        match rng.u8(..13) {
+        match rng.u8(..14) {
             0 => contract.methods = contract.methods.without(Method::ALL[rng.usize(..Method::ALL.len())]),
             1 => contract.repeat = [Repeat::Another, Repeat::Same, Repeat::Conflict][rng.usize(..3)],
             2 => contract.release_unknown = ReleaseUnknown::Ok,
@@ -219,6 +231,7 @@ fn drawn_contract(honest: Contract, rng: &mut Rng) -> Contract {
             9 => contract.clock = [Clock::None, Clock::Wall][rng.usize(..2)],
             10 => contract.unpredictable = !contract.unpredictable,
             11 => contract.limits.pool_twice = false,
+            12 => contract.limits.raw = true,
             _ => contract.shared = true,
         }
     }
