@@ -254,14 +254,30 @@ impl<S: Store> Allocator<S> {
     ///
     /// [`Error::Invalid`] inside a transaction and beyond [`MAX_MS`].
     pub fn advance_to(&mut self, now_ms: u64) -> Result<u64> {
+        self.advance(|_| now_ms)
+    }
+
+    /// Tells that so many milliseconds have passed since the highest time so far, in one step with looking at it: what several
+    /// callers tell at once adds up. Otherwise as [`advance_to`](Allocator::advance_to).
+    ///
+    /// # Errors
+    ///
+    /// As [`advance_to`](Allocator::advance_to).
+    pub fn advance_by(&mut self, ms: u64) -> Result<u64> {
+        self.advance(|before_ms| before_ms.saturating_add(ms))
+    }
+
+    /// Goes on from the highest time so far to another.
+    fn advance(&mut self, to: impl FnOnce(u64) -> u64) -> Result<u64> {
         if self.transaction != Transaction::None && !self.is_batch {
             return Err(Error::Invalid("time cannot pass inside a transaction"));
         }
-        if now_ms > MAX_MS {
-            return Err(TOO_LATE);
-        }
         self.write(|store| {
             let before_ms = store.now_ms()?;
+            let now_ms = to(before_ms);
+            if now_ms > MAX_MS {
+                return Err(TOO_LATE);
+            }
             if now_ms <= before_ms {
                 return Ok(before_ms);
             }

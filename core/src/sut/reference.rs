@@ -208,10 +208,7 @@ fn answer<S: Store>(allocator: &mut Allocator<S>, variant: Variant, operation: &
             let usage = allocator.usage(pool)?;
             return Ok(Answer::Usage { allocatable: usage.allocatable.into(), allocated: usage.allocated.into() });
         }
-        Operation::Advance { ms } => {
-            let now_ms = allocator.now_ms()?.checked_add(*ms).ok_or(Error::Invalid("the time is out of range"))?;
-            return Ok(Answer::Now { now_ms: allocator.advance_to(now_ms)? });
-        }
+        Operation::Advance { ms } => return Ok(Answer::Now { now_ms: allocator.advance_by(*ms)? }),
         Operation::Raw { .. } => Err(Error::Unsupported("there is no wire")),
     };
     done.map(|()| Answer::Done)
