@@ -235,23 +235,42 @@ fn discreet_a_failure_names_no_path_but_keeps_its_cause() {
     assert!(error.source().unwrap().to_string().contains("secret"));
 }
 
+/// A deferred foreign key is the one thing that makes SQLite refuse at COMMIT, whatever the disk does.
+const REFUSE_COMMITS: &str = "CREATE TABLE dangling (pool REFERENCES pool (id) DEFERRABLE INITIALLY DEFERRED); \
+                              CREATE TRIGGER refuse AFTER INSERT ON allocation \
+                              BEGIN INSERT INTO dangling VALUES (99); END";
+
 #[test]
-fn classified_a_commit_that_fails_has_an_unknown_outcome_and_leaves_nothing_open() {
+fn classified_a_commit_that_fails_did_not_happen_and_leaves_nothing_open() {
     let (_folder, path) = fresh();
     let mut allocator = with_pools(Allocator::open(&path).unwrap());
     let before = seen(&mut allocator);
-    // A deferred foreign key is the one thing that makes SQLite refuse at COMMIT, whatever the disk does.
-    let refuse = "CREATE TABLE dangling (pool REFERENCES pool (id) DEFERRABLE INITIALLY DEFERRED); \
-                  CREATE TRIGGER refuse AFTER INSERT ON allocation BEGIN INSERT INTO dangling VALUES (99); END";
     let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch(refuse).unwrap();
+    connection.execute_batch(REFUSE_COMMITS).unwrap();
     let error = any(&mut allocator, "a", "p0").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::UnknownOutcome);
+    assert_eq!(error.kind(), ErrorKind::Storage);
     assert!(error.source().is_some());
     allocator.begin().unwrap();
     any(&mut allocator, "a", "p0").unwrap();
-    assert_eq!(kind(allocator.commit()), ErrorKind::UnknownOutcome);
+    assert_eq!(kind(allocator.commit()), ErrorKind::Storage);
     connection.execute_batch("DROP TRIGGER refuse").unwrap();
+    assert_eq!(seen(&mut allocator), before);
+    assert_eq!(drain(&mut allocator, "p0").len(), 5);
+}
+
+#[test]
+fn classified_a_commit_whose_place_in_the_log_cannot_be_taken_is_in_doubt_and_nothing_is_told_until_it_can() {
+    let (_folder, path) = fresh();
+    let mut allocator = with_pools(Allocator::open(&path).unwrap());
+    let before = seen(&mut allocator);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(REFUSE_COMMITS).unwrap();
+    let refuse_more = "CREATE TRIGGER refuse_more BEFORE UPDATE ON state BEGIN SELECT RAISE(ABORT, 'no'); END";
+    connection.execute_batch(refuse_more).unwrap();
+    assert_eq!(kind(any(&mut allocator, "a", "p0")), ErrorKind::UnknownOutcome);
+    assert_eq!(kind(allocator.list(None)), ErrorKind::Storage);
+    assert_eq!(kind(allocator.begin()), ErrorKind::Storage);
+    connection.execute_batch("DROP TRIGGER refuse; DROP TRIGGER refuse_more").unwrap();
     assert_eq!(seen(&mut allocator), before);
     assert_eq!(drain(&mut allocator, "p0").len(), 5);
 }
