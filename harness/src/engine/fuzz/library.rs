@@ -1,7 +1,7 @@
 //! The reference allocator as a library: calls that no scenario makes, such as savepoints, pages of a listing, quarantines and
 //! opening a file again, on both stores at once.
 //!
-//! Input is one [`Call`] a line, as JSON. What is right follows from three rules: both stores answer alike; what is told in
+//! Input is one call a line, as JSON. What is right follows from three rules: both stores answer alike; what is told in
 //! several ways is told alike; and what is undone is as it was before.
 
 use std::error::Error as _;
