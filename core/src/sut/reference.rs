@@ -145,15 +145,13 @@ impl<S: Store> Handle<S> {
 
 /// What an allocator keeps its state in. Calls on each kind are compiled here and not where they are made, so that a fuzzer
 /// sees what they do if it watches the allocator and this crate.
-pub trait Kept: Store + 'static {
+pub trait Kept: Store + Sized + 'static {
     /// One call.
     ///
     /// # Errors
     ///
     /// What the allocator refuses it with.
-    fn answer(allocator: &mut Allocator<Self>, variant: Variant, operation: &Operation) -> Result<Answer, Error>
-    where
-        Self: Sized;
+    fn answer(allocator: &mut Allocator<Self>, variant: Variant, operation: &Operation) -> Result<Answer, Error>;
 }
 
 impl Kept for MemoryStore {

@@ -368,18 +368,12 @@ impl Caller<'_> {
             Step::Call(operation) => {
                 let (model, traces) = (self.model, &self.traces);
                 let resolved = operation.resolve(|pool, operand: &Operand| trace::write(model, traces, pool, operand));
-                match resolved.filter(|call| outside(self.contract, call).is_none()) {
-                    Some(call) => self.keep(sut, index, call).map(|_| ()),
-                    None => self.skip(),
-                }
+                self.send(sut, index, resolved)
             }
+            // It may have been sent before this caller came, by one who could do more.
             Step::Repeat { step } => {
                 let sent = self.traces.get(*step as usize).and_then(|trace| trace.sent.clone());
-                // It may have been sent before this caller came, by one who could do more.
-                match sent.filter(|call| outside(self.contract, call).is_none()) {
-                    Some(call) => self.keep(sut, index, call).map(|_| ()),
-                    None => self.skip(),
-                }
+                self.send(sut, index, sent)
             }
             Step::Fill { pool, owner, count, .. } => self.fill(sut, index, pool, owner, *count),
             Step::Drain { pool, count } => self.drain(sut, pool, *count),
@@ -390,6 +384,14 @@ impl Caller<'_> {
             Step::Turns(_) | Step::Lane | Step::Join => Ok(()),
             // Nobody can start a system again, or disturb it, while others are at work; and whose lease it is nobody knows.
             Step::Audit | Step::AdvanceTo { .. } | Step::Restart | Step::Crash | Step::Fault(_) => self.skip(),
+        }
+    }
+
+    /// Makes a call, if there is one and this caller has it.
+    fn send(&mut self, sut: &mut dyn Sut, index: usize, call: Option<Operation>) -> Result<(), Stop> {
+        match call.filter(|call| outside(self.contract, call).is_none()) {
+            Some(call) => self.keep(sut, index, call).map(|_| ()),
+            None => self.skip(),
         }
     }
 

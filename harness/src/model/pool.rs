@@ -187,6 +187,9 @@ impl Pool {
             && let Some(firsts) = owned.get_mut(&held.owner)
         {
             firsts.remove(&first);
+            if firsts.is_empty() {
+                owned.remove(&held.owner);
+            }
         }
         self.taken = self.taken.wrapping_sub(held.grant.span().last - first).wrapping_sub(1);
         Some(held)
