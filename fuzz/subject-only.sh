@@ -15,7 +15,7 @@ esac
 for argument do
     shift
     case $argument in
-    -Cpasses=sancov-module | -Cllvm-args=-sanitizer-coverage-*) ;;
+    -Cpasses=sancov-module | -Cllvm-args=-sanitizer-coverage-* | -Cllvm-args=-simplifycfg-branch-fold-threshold=0) ;;
     *) set -- "$@" "$argument" ;;
     esac
 done

@@ -117,11 +117,19 @@ impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         for chunk in self.0.utf8_chunks() {
-            chunk.valid().chars().try_for_each(|c| escape(f, c))?;
+            match chunk.valid() {
+                plain if plain.bytes().all(stands_for_itself) => f.write_str(plain)?,
+                other => other.chars().try_for_each(|c| escape(f, c))?,
+            }
             chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
         }
         f.write_char('"')
     }
+}
+
+/// Is this ASCII character the same between quotes?
+fn stands_for_itself(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 fn escape(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {

@@ -10,7 +10,7 @@ use super::steps::{Drawn, Weights};
 use super::{Generator, Shape, chance, pick, pools};
 use crate::address::{Family, Span, parse_prefix};
 use crate::operation::{Operation, PoolShape, Text, Want};
-use crate::scenario::names::{names, visit_names};
+use crate::scenario::names::{names, names_in, visit_names};
 use crate::scenario::{GrantRef, Operand, Scenario, Spelling, Step, text};
 
 /// At most so many steps in a row are dropped, repeated or moved.
@@ -33,7 +33,7 @@ const CHANGES: [(u8, Change); 10] = [
     (2, |_, scenario, rng| Some(moved(scenario, rng))),
     // What is wrong for a moment only shows to who looks then.
     (1, |_, scenario, rng| Some(scenario.with(rng.usize(..=scenario.steps.len()), vec![Step::Audit]))),
-    (1, |generator, scenario, rng| Some(spliced(scenario, generator.draw(rng).steps, scenario.steps.len(), 0))),
+    (1, |generator, scenario, rng| Some(spliced(scenario.steps.clone(), generator.draw(rng).steps, 0))),
 ];
 
 impl Generator {
@@ -63,11 +63,12 @@ impl Generator {
             return if one.steps.is_empty() { other.clone() } else { one.clone() };
         }
         let (until, from) = (1 + rng.usize(..one.steps.len()), rng.usize(..other.steps.len()));
+        let mut beginning = Scenario { steps: one.steps[..until].to_vec() };
         let mut end = Scenario { steps: other.steps[from..].to_vec() };
         if chance(12, rng) {
-            rename_pools(&mut end, one);
+            rename_pools(&mut end, &mut beginning);
         }
-        self.cut(spliced(one, end.steps, until, from))
+        self.cut(spliced(beginning.steps, end.steps, from))
     }
 
     fn changed(&self, scenario: &Scenario, rng: &mut Rng) -> Scenario {
@@ -176,19 +177,19 @@ fn moved(scenario: &Scenario, rng: &mut Rng) -> Scenario {
 
 /// The beginning of one scenario, and the end of another, from a step on. References to what is left out point to what has come
 /// in its place.
-fn spliced(one: &Scenario, mut end: Vec<Step>, until: usize, from: usize) -> Scenario {
+fn spliced(mut steps: Vec<Step>, mut end: Vec<Step>, from: usize) -> Scenario {
+    let until = steps.len();
     for reference in end.iter_mut().flat_map(Step::references) {
         let is_there = *reference as usize >= from;
         *reference = if is_there { *reference - from as u32 + until as u32 } else { *reference % until as u32 };
     }
-    let mut steps = one.steps[..until].to_vec();
     steps.append(&mut end);
     Scenario { steps }
 }
 
 /// Gives the pools of a scenario the names of those of another, one after the other.
-fn rename_pools(scenario: &mut Scenario, other: &Scenario) {
-    let ((_, old), (_, new)) = (names(scenario), names(other));
+fn rename_pools(scenario: &mut Scenario, other: &mut Scenario) {
+    let ((_, old), (_, new)) = (names_in(scenario), names_in(other));
     if new.is_empty() {
         return;
     }
@@ -228,8 +229,8 @@ fn resized(pool: &DrawnPool, rng: &mut Rng) -> Option<Text> {
 
 /// One operand of one step, changed a little or for another that occurs.
 fn tweaked(scenario: &Scenario, rng: &mut Rng) -> Option<Scenario> {
-    let (owners, pools) = names(scenario);
     let mut changed = scenario.clone();
+    let (owners, pools) = names_in(&mut changed);
     // Some steps have nothing to be changed.
     for _ in 0..4 {
         let at = rng.usize(..scenario.steps.len());
@@ -445,7 +446,7 @@ mod tests {
         let lines = |scenario: &Scenario| scenario.to_string().lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
         let grown = scenario().with(1, vec![Step::Restart]);
         assert_eq!(lines(&grown)[4], "release p0 @4 \"b\"");
-        let crossed = spliced(&scenario(), scenario().steps.split_off(2), 2, 2);
+        let crossed = spliced(scenario().steps[..2].to_vec(), scenario().steps.split_off(2), 2);
         assert_eq!(lines(&crossed)[2..], ["allocate \"b\" p0", "release p0 @3 \"b\""]);
     }
 

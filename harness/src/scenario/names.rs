@@ -5,8 +5,13 @@ use crate::operation::{Operation, PoolShape, Text};
 
 /// All owners and all pools, each once.
 pub(crate) fn names(scenario: &Scenario) -> (Vec<Text>, Vec<Text>) {
+    names_in(&mut scenario.clone())
+}
+
+/// The same of a scenario that may be written to, which needs no copy. It is as it was.
+pub(crate) fn names_in(scenario: &mut Scenario) -> (Vec<Text>, Vec<Text>) {
     let (mut owners, mut pools) = (Vec::new(), Vec::new());
-    visit_names(&mut scenario.clone(), |is_owner, name| {
+    visit_names(scenario, |is_owner, name| {
         let list: &mut Vec<Text> = if is_owner { &mut owners } else { &mut pools };
         if !list.contains(name) {
             list.push(name.clone());

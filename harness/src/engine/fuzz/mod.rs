@@ -29,6 +29,7 @@ pub mod plugin;
 #[cfg(feature = "reference")]
 pub mod wire;
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::rc::Rc;
 
@@ -238,7 +239,8 @@ impl Target {
     /// Writes a scenario, cut short where it does not fit; gives its size.
     fn write(&mut self, mut scenario: Scenario, out: &mut [u8]) -> usize {
         loop {
-            let text = scenario.to_string();
+            let mut text = String::with_capacity(out.len());
+            write!(text, "{scenario}").expect("a string takes what is written");
             if let Some(place) = out.get_mut(..text.len()) {
                 place.copy_from_slice(text.as_bytes());
                 let size = text.len();
