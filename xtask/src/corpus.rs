@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 let found =
                     from.as_ref().map_or_else(|| root().join(target.own_folder()), |from| from.join(&target.name));
                 let added = merger.merge(target, &found)?;
-                let dropped = merger.minimize(target, true)?;
+                let dropped = merger.minimize(target)?;
                 println!("{}: {added} added, {} dropped", target.name, dropped.len());
             }
             Ok(ExitCode::SUCCESS)
@@ -105,7 +105,7 @@ fn minimize(targets: &[Target], check: bool) -> Result<ExitCode> {
     let merger = Merger::new(targets)?;
     let mut all = 0;
     for target in targets {
-        let dropped = merger.minimize(target, !check)?;
+        let dropped = if check { merger.superfluous(target, Choice::Small)? } else { merger.minimize(target)? };
         all += dropped.len();
         println!("{}: {} {}", target.name, dropped.len(), if check { "to drop" } else { "dropped" });
         dropped.iter().for_each(|path| println!("  {}", path.strip_prefix(root()).unwrap_or(path).display()));
@@ -138,6 +138,24 @@ fn size(folder: &Path) -> Result<(usize, u64)> {
     Ok((files.len(), bytes))
 }
 
+/// How libFuzzer chooses among inputs that reach the same.
+#[derive(Clone, Copy)]
+enum Choice {
+    /// As few as it finds, large or small.
+    Few,
+    /// From the smallest up, each that reaches something new: what drops nothing more is minimal.
+    Small,
+}
+
+impl Choice {
+    fn option(self) -> &'static str {
+        match self {
+            Choice::Few => "-set_cover_merge=1",
+            Choice::Small => "-merge=1",
+        }
+    }
+}
+
 /// Has libFuzzer choose among inputs.
 struct Merger(Fuzzer);
 
@@ -150,7 +168,7 @@ impl Merger {
 
     /// Takes from a folder what reaches something that no committed input does. Says how many.
     fn merge(&self, target: &Target, from: &Path) -> Result<usize> {
-        let chosen = self.choose(target, &target.committed_folders(), from)?;
+        let chosen = self.choose(target, &target.committed_folders(), from, Choice::Few)?;
         let folder = root().join(target.committed_folder());
         let unable = || format!("cannot write into {}", folder.display());
         fs::create_dir_all(&folder).with_context(unable)?;
@@ -160,10 +178,22 @@ impl Merger {
         Ok(chosen.len())
     }
 
-    /// The inputs of the target's folder that reach nothing by themselves; removed, if so wanted.
-    fn minimize(&self, target: &Target, remove: bool) -> Result<Vec<PathBuf>> {
+    /// Removes what the target's folder can do without. Says what that was.
+    fn minimize(&self, target: &Target) -> Result<Vec<PathBuf>> {
+        let mut dropped = Vec::new();
+        for choice in [Choice::Few, Choice::Small] {
+            for path in self.superfluous(target, choice)? {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                dropped.push(path);
+            }
+        }
+        Ok(dropped)
+    }
+
+    /// The inputs of the target's folder that are not chosen.
+    fn superfluous(&self, target: &Target, choice: Choice) -> Result<Vec<PathBuf>> {
         let folder = root().join(target.committed_folder());
-        let mut chosen = self.choose(target, &target.kept_folders(), &folder)?;
+        let mut chosen = self.choose(target, &target.kept_folders(), &folder, choice)?;
         let mut dropped = Vec::new();
         for path in files(&folder)? {
             let content = read(&path)?;
@@ -173,14 +203,11 @@ impl Merger {
                 None => dropped.push(path),
             }
         }
-        for path in dropped.iter().filter(|_| remove) {
-            fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
         Ok(dropped)
     }
 
-    /// The inputs of `from` that reach something that nothing in `base` does, as few and small as libFuzzer finds.
-    fn choose(&self, target: &Target, base: &[String], from: &Path) -> Result<Vec<Input>> {
+    /// Inputs of `from` that reach all that any of them does and nothing in `base`.
+    fn choose(&self, target: &Target, base: &[String], from: &Path, choice: Choice) -> Result<Vec<Input>> {
         if files(from)?.is_empty() {
             return Ok(Vec::new());
         }
@@ -193,7 +220,7 @@ impl Merger {
             let copy = merged.join(format!("{BASE}{number}"));
             fs::copy(path, copy).with_context(|| format!("cannot copy {}", path.display()))?;
         }
-        self.add(target, &merged, from)?;
+        self.add(target, &merged, from, choice)?;
         let mut chosen = Vec::new();
         for path in files(&merged)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -204,9 +231,9 @@ impl Merger {
         Ok(chosen)
     }
 
-    fn add(&self, target: &Target, merged: &Path, from: &Path) -> Result<()> {
+    fn add(&self, target: &Target, merged: &Path, from: &Path, choice: Choice) -> Result<()> {
         let mut command = self.0.command(&target.name, &std::env::temp_dir().display().to_string());
-        command.args(["-merge=1", "-use_counters=0"]).arg(merged).arg(from).env("POOLPROOF_FEEDBACK", "off");
+        command.args([choice.option(), "-use_counters=0"]).arg(merged).arg(from).env("POOLPROOF_FEEDBACK", "off");
         let mut last = String::new();
         let Ended { status, .. } = process::supervise_lines(&mut command, MERGE_LIMIT, &self.0.interrupt, |line| {
             line.clone_into(&mut last);
