@@ -362,7 +362,9 @@ if verb == "ADD":
     with open(path(free[0]), "w") as file: file.write(owner)
     print(json.dumps({"cniVersion": version, "ips": [{"address": "%s/%d" % (free[0], net.prefixlen)}]}))
 elif verb == "DEL":
-    for address in mine: os.remove(path(address))
+    for address in mine:
+        try: os.remove(path(address))
+        except FileNotFoundError: pass
 elif not mine:
     fail("Failed to find address added by container")
 "#;

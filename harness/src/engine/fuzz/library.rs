@@ -16,7 +16,7 @@ use poolproof_allocator::{
     Allocator, Error, ErrorKind, MemoryStore, Policy, PoolInfo, PoolShape, PoolSpec, Release, Repeat, Request,
     Resource, Savepoint, SharedAllocator, SqliteOptions, SqliteStore, Strategy, Want,
 };
-use poolproof_disk::{Disk, Snapshot};
+use poolproof_disk::{Disk, Fault, FaultKind, Moment, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use super::super::canary;
@@ -101,6 +101,13 @@ enum Call {
         owner: u8,
         pool: u8,
         fails: bool,
+    },
+    /// The same, and the disk fails at this step of it.
+    Strike {
+        owner: u8,
+        pool: u8,
+        step: u8,
+        after: bool,
     },
     /// Opens the file again, first only to look at it.
     Reopen,
@@ -197,7 +204,7 @@ fn drawn(rng: &mut Rng) -> Call {
     let (owner, pool, host) = (rng.u8(..3), rng.u8(..16) % 5 % 4, rng.u8(..16));
     let length = rng.bool().then(|| 28 + rng.u8(..6));
     let ttl = rng.bool().then(|| rng.u8(..40));
-    match rng.u8(..26) {
+    match rng.u8(..27) {
         0..3 => Call::Create { pool, shape: rng.u8(..), policy: rng.u8(..) },
         3 => Call::Update { pool, shape: rng.u8(..), policy: rng.u8(..) },
         4 => Call::Delete { pool },
@@ -218,6 +225,7 @@ fn drawn(rng: &mut Rng) -> Call {
         22 => Call::Find { pool, host },
         23 => Call::Owner { owner },
         24 => Call::Share { owner, pool, fails: rng.bool() },
+        25 => Call::Strike { owner, pool, step: rng.u8(..16), after: rng.bool() },
         _ if rng.u8(..4) == 0 => Call::Reset,
         _ => Call::Reopen,
     }
@@ -372,7 +380,8 @@ impl<S: Store + Send + 'static> Twin<S> {
                 allocator.reset()?;
                 self.forget_transaction();
             }
-            Call::Reopen => {}
+            // They are for both at once.
+            Call::Strike { .. } | Call::Reopen => {}
         }
         Ok(String::new())
     }
@@ -498,8 +507,14 @@ impl Twins<'_> {
     }
 
     fn call(&mut self, call: Call) {
-        if call == Call::Reopen {
-            return self.reopen();
+        match call {
+            Call::Reopen => return self.reopen(),
+            Call::Strike { owner, pool, step, after } => {
+                let moment = if after { Moment::After } else { Moment::Before };
+                let fault = Fault { kind: FaultKind::Error, step: step.into(), call: None, moment };
+                return self.strike(owner_name(owner), pool_name(pool), fault);
+            }
+            _ => {}
         }
         let told = |error: Error| {
             assert_eq!(error.to_string(), error.text(), "what is shown has no more than what callers are told");
@@ -510,11 +525,39 @@ impl Twins<'_> {
         assert_eq!(one, other, "in memory and on SQLite: {call:?}");
     }
 
-    /// Opens the file again, with which an open transaction ends: first only to look at it.
-    fn reopen(&mut self) {
+    /// Shares the allocator on a disk that fails, with which an open transaction ends. All that the caller wanted has happened,
+    /// or nothing, and what it is told is true.
+    fn strike(&mut self, owner: &'static str, pool: &'static str, fault: Fault) {
+        self.end_transaction();
+        let before = told(self.memory.allocator()).expect("memory does not fail");
+        let shared = SharedAllocator::new(self.sqlite.allocator.take().expect("it is back"));
+        self.disk.arm(&[fault]);
+        let done = shared.run(move |allocator| allocator.allocate(owner, &[Request::any(pool)], None));
+        self.disk.arm(&[]);
+        let now = shared.run(told).expect("the disk is well again");
+        self.sqlite.allocator = shared.into_inner().ok();
+        let kind = done.as_ref().err().map(Error::kind);
+        if kind == Some(ErrorKind::Storage) || kind == Some(ErrorKind::UnknownOutcome) && now == before {
+            assert_eq!(now, before, "what failed left something");
+            return;
+        }
+        let right = self.memory.allocator().allocate(owner, &[Request::any(pool)], None);
+        if kind != Some(ErrorKind::UnknownOutcome) {
+            assert_eq!(done.map_err(|error| error.kind()), right.map_err(|error| error.kind()));
+        }
+        assert_eq!(now, told(self.memory.allocator()).expect("memory does not fail"), "what was done lasts");
+    }
+
+    /// On both.
+    fn end_transaction(&mut self) {
         let _ = self.memory.allocator().rollback(); // there need not be one
         self.memory.forget_transaction();
         self.sqlite.forget_transaction();
+    }
+
+    /// Opens the file again, with which an open transaction ends: first only to look at it.
+    fn reopen(&mut self) {
+        self.end_transaction();
         self.sqlite.allocator = None;
         let mut looking = open(self.disk, true).expect("a sound file");
         assert_eq!(told(&mut looking).ok(), told(self.memory.allocator()).ok(), "after it was opened again");
