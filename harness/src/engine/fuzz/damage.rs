@@ -5,8 +5,8 @@
 //! where the damage is, as after a power failure, so the state may be any that the history went through. One that it never
 //! was in, and that is told without an error, is a wrong answer. From the state on, the model judges every call.
 //!
-//! Whoever damages several places may also make them fit each other, which is another history, and no lie. So what is told
-//! at first is compared only after damage to one place.
+//! Whoever damages several places may also make them fit each other, which is another history, and no lie; and in a file of an
+//! old version most is there only once. Then it is told and forgotten, and the history is made anew.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -42,6 +42,20 @@ allocate "dave.example" p2 192.168.0.1
 renew p0 10.0.0.6 "bob-2" ttl 90000
 update p2 exclude 192.168.0.2
 "#;
+
+/// What was done to [`VERSION_1`], a file that version 1 of the tables wrote.
+const BEFORE_VERSION_1: &str = r#"poolproof scenario 1
+pool p0 10.0.0.0/28 gateway 10.0.0.1 exclude 10.0.0.8
+pool p1 fd00::/120 range fd00::10 fd00::7f
+advance 500
+allocate "alice-1" p0 10.0.0.2
+allocate "bob-2" p0 10.0.0.6 ttl 60000
+allocate "alice-1" p1 fd00::11 ttl 1000
+allocate "dave.example" p0 10.0.0.5 + p1 fd00::20
+"#;
+
+/// In pages of 512 bytes, the fewest that SQLite has.
+const VERSION_1: &[u8] = include_bytes!("version_1.db");
 
 /// What is done afterwards: every method, and each pool until it is full.
 const AFTER: &str = r#"poolproof scenario 1
@@ -80,19 +94,23 @@ const PROBES: [Operation; 2] = [Operation::List { pool: None }, Operation::Advan
 ///
 /// At a wrong answer; and when the harness itself cannot go on.
 pub fn run(input: &[u8]) {
-    let origin = ORIGIN.get_or_init(|| Origin::make().expect("the file can be made"));
     let Some(damage) = Damage::read(input) else { return };
+    let origin = damage.origin();
     let folder = tempfile::Builder::new().prefix("poolproof-").tempdir().expect("a temporary directory");
     let path = folder.path().join(FILE);
     damage.write(origin, &path).expect("the file can be written");
     let Ok(allocator) = Allocator::open_with(&path, options()) else { return };
     let mut opened = Opened { allocator: Handle::own(allocator), before: VecDeque::new(), is_in_use: false };
     let Some(told) = opened.told() else { return };
-    let Some(calls) = origin.states.iter().rposition(|state| *state == told) else {
-        assert!(damage.changes.len() > 1, "a state that never was is told without an error: {told:?}");
-        return;
+    let calls = if damage.may_be_another_history() {
+        opened.is_in_use = true;
+        origin.steps.len()
+    } else {
+        let calls = origin.states.iter().rposition(|state| *state == told);
+        let calls = calls.unwrap_or_else(|| panic!("a state that never was is told without an error: {told:?}"));
+        opened.before = origin.answers[..calls].iter().cloned().collect();
+        calls
     };
-    opened.before = origin.answers[..calls].iter().cloned().collect();
     let mut scenario = Scenario { steps: origin.steps[..calls].to_vec() };
     scenario.steps.extend(origin.after.iter().cloned());
     match Runner::new(&opened).run(&mut opened, &scenario, &mut Unwatched) {
@@ -107,8 +125,6 @@ pub fn run(input: &[u8]) {
 
 const FILE: &str = "allocator.db";
 const LOG: &str = "allocator.db-wal";
-
-static ORIGIN: OnceLock<Origin> = OnceLock::new();
 
 /// The file is verified, unless the canary is to show what that is good for. No power will go.
 fn options() -> SqliteOptions {
@@ -130,12 +146,28 @@ struct Origin {
 }
 
 impl Origin {
-    fn make() -> Result<Origin, Failure> {
+    /// Of this version.
+    fn new() -> &'static Origin {
+        static NEW: OnceLock<Origin> = OnceLock::new();
+        NEW.get_or_init(|| Origin::make(BEFORE).expect("the file can be made"))
+    }
+
+    /// Of version 1, which was closed.
+    fn old() -> &'static Origin {
+        static OLD: OnceLock<Origin> = OnceLock::new();
+        OLD.get_or_init(|| {
+            let same_today = Origin::make(BEFORE_VERSION_1).expect("the file can be made");
+            let killed = (VERSION_1.to_vec(), Vec::new());
+            Origin { closed: VERSION_1.to_vec(), killed, ..same_today }
+        })
+    }
+
+    fn make(before: &str) -> Result<Origin, Failure> {
         let unable = |error: std::io::Error| Failure::Unable(error.to_string());
         let folder = tempfile::tempdir().map_err(unable)?;
         let path = folder.path().join(FILE);
         let mut sut = Sqlite::at(&path, Variant::default())?;
-        let scenario = read(BEFORE)?;
+        let scenario = read(before)?;
         let mut origin = Origin {
             after: read(AFTER)?.steps,
             answers: Vec::new(),
@@ -177,6 +209,8 @@ fn probed(sut: &mut dyn Sut) -> Result<Vec<Response>, Failure> {
 
 /// What an input does to the file.
 struct Damage<'a> {
+    /// Is it done to a file of version 1?
+    is_old: bool,
     /// Is it done to what a killed process leaves?
     is_killed: bool,
     /// Is it done to the log?
@@ -196,8 +230,18 @@ impl<'a> Damage<'a> {
             changes.push((place, bytes));
             rest = tail;
         }
-        let (is_killed, is_in_log) = (kind & 1 == 1, kind & 3 == 3);
-        Some(Damage { is_killed, is_in_log, changes })
+        let (is_old, is_killed, is_in_log) = (kind & 0x80 != 0, kind & 1 == 1, kind & 3 == 3);
+        Some(Damage { is_old, is_killed, is_in_log, changes })
+    }
+
+    /// Could the file say something else now, and agree with itself?
+    fn may_be_another_history(&self) -> bool {
+        self.changes.len() > 1 || self.is_old && !self.changes.is_empty()
+    }
+
+    /// What is damaged.
+    fn origin(&self) -> &'static Origin {
+        if self.is_old { Origin::old() } else { Origin::new() }
     }
 
     fn write(&self, origin: &Origin, path: &Path) -> std::io::Result<()> {
@@ -247,7 +291,7 @@ impl Sut for Opened {
         CONTRACT.get_or_init(|| Contract { durable: false, ..Variant::default().contract(false) })
     }
 
-    /// At first it stays as it is; later nothing is left that could be wrong.
+    /// What is not in use yet stays as it is; later nothing is left that could be wrong.
     fn reset(&mut self) -> Result<(), Failure> {
         if std::mem::replace(&mut self.is_in_use, true)
             && let Handle::Own(allocator) = &mut self.allocator
@@ -279,8 +323,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_version_1_tells_what_was_done_to_it() {
+        run(&[0x80]);
+    }
+
+    #[test]
+    fn damage_to_a_file_of_version_1_is_no_panic() {
+        for place in (0..VERSION_1.len()).step_by(23) {
+            let [_, one, two, three] = (place as u32).to_be_bytes();
+            run(&[0x80, one, two, three, 1, 0xff]);
+        }
+    }
+
+    #[test]
     fn damage_to_any_byte_of_the_file_or_its_log_gives_an_error_or_a_right_answer() {
-        let origin = ORIGIN.get_or_init(|| Origin::make().unwrap());
+        let origin = Origin::new();
         let longest = origin.closed.len().max(origin.killed.1.len());
         for place in (0..longest).step_by(97) {
             let [_, one, two, three] = (place as u32).to_be_bytes();
