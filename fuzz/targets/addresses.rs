@@ -9,5 +9,5 @@ use poolproof::sut::sqlite::Sqlite;
 
 poolproof_fuzz::scenario_target!({
     let on_file = Sqlite::temporary_with(Default::default()).expect("a temporary directory");
-    Target::of_addresses(Memory::new(), fuzzer_mutate).and(on_file)
+    Target::of_addresses("memory", Memory::new(), fuzzer_mutate).and("sqlite", on_file)
 });

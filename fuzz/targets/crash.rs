@@ -8,6 +8,6 @@ use poolproof::sut::simulated::Simulated;
 
 poolproof_fuzz::scenario_target!({
     let open = |variant| Simulated::exposed(variant).expect("SQLite takes the disk");
-    let others = Variant::all().skip(1).map(open);
-    others.fold(Target::striking(open(Variant::default())), Target::and)
+    let target = Target::striking("simulated", open(Variant::default()));
+    Variant::all().skip(1).fold(target, |target, variant| target.and(variant.named("simulated"), open(variant)))
 });

@@ -7,6 +7,6 @@ use poolproof::sut::memory::Memory;
 use poolproof::sut::reference::Variant;
 
 poolproof_fuzz::scenario_target!({
-    let others = Variant::all().skip(1).map(Memory::with);
-    others.fold(Target::new(Memory::new()), Target::and)
+    let target = Target::new("memory", Memory::new());
+    Variant::all().skip(1).fold(target, |target, variant| target.and(variant.named("memory"), Memory::with(variant)))
 });

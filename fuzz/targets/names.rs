@@ -13,5 +13,7 @@ poolproof_fuzz::scenario_target!({
     let on_file = Sqlite::temporary_with(Default::default()).expect("a temporary directory");
     let simulated = Simulated::new(Default::default()).expect("SQLite takes the disk");
     let wired = Wired::new(Memory::new());
-    Target::of_names(Memory::new(), fuzzer_mutate).and(on_file).and(simulated).and(wired)
+    let target = Target::of_names("memory", Memory::new(), fuzzer_mutate);
+    let target = target.and("sqlite", on_file).and("simulated", simulated);
+    target.and("stdio:poolproof serve --sut memory", wired)
 });

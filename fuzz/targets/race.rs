@@ -9,5 +9,5 @@ use poolproof::sut::simulated::Simulated;
 poolproof_fuzz::scenario_target!({
     let open =
         |one_handle| Simulated::new(Variant { one_handle, ..Variant::default() }).expect("SQLite takes the disk");
-    Target::racing(open(false)).and(open(true))
+    Target::racing("simulated", open(false)).and("simulated?handles=one", open(true))
 });

@@ -8,6 +8,6 @@ use poolproof::sut::sqlite::Sqlite;
 
 poolproof_fuzz::scenario_target!({
     let open = |variant| Sqlite::temporary_with(variant).expect("a temporary directory");
-    let others = Variant::all().skip(1).map(open);
-    others.fold(Target::new(open(Variant::default())), Target::and)
+    let target = Target::new("sqlite", open(Variant::default()));
+    Variant::all().skip(1).fold(target, |target, variant| target.and(variant.named("sqlite"), open(variant)))
 });

@@ -60,6 +60,24 @@ impl Variant {
         Ok(variant)
     }
 
+    /// How `--sut` names it, given the store: `memory?strategy=next`.
+    pub fn named(self, store: &str) -> String {
+        let strategy = match self.policy.strategy {
+            Strategy::Lowest => None,
+            Strategy::Next => Some("strategy=next"),
+            Strategy::Random => Some("strategy=random"),
+        };
+        let repeat = match self.policy.repeat {
+            Repeat::Another => None,
+            Repeat::Same => Some("repeat=same"),
+            Repeat::Conflict => Some("repeat=conflict"),
+        };
+        let pools = self.pools_overlap.then_some("pools=overlapping");
+        let handles = self.one_handle.then_some("handles=one");
+        let options: Vec<&str> = [strategy, repeat, pools, handles].into_iter().flatten().collect();
+        if options.is_empty() { store.to_owned() } else { format!("{store}?{}", options.join(",")) }
+    }
+
     /// Every variant that answers differently, the default one first.
     pub fn all() -> impl Iterator<Item = Variant> {
         let strategies = [Strategy::Lowest, Strategy::Next, Strategy::Random];

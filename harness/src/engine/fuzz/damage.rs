@@ -17,6 +17,7 @@ use poolproof_allocator::{Allocator, Error, SqliteOptions, SqliteStore, Synchron
 
 use super::super::canary;
 use super::super::run::{Runner, Unwatched};
+use super::unable;
 use crate::address::Grant;
 use crate::contract::Contract;
 use crate::operation::{Kind, Operation, Response, Text, Written};
@@ -108,6 +109,8 @@ pub fn run(input: &[u8]) {
     } else {
         let calls = origin.states.iter().rposition(|state| *state == told);
         let calls = calls.unwrap_or_else(|| panic!("a state that never was is told without an error: {told:?}"));
+        let sure = damage.surely_there(origin);
+        assert!(calls >= sure, "{calls} of {} calls are told, but {sure} lie before the damage", origin.steps.len());
         opened.before = origin.answers[..calls].iter().cloned().collect();
         calls
     };
@@ -119,7 +122,7 @@ pub fn run(input: &[u8]) {
             Some(finding) => panic!("{}\nin\n{scenario}", finding.violation),
         },
         Err(Failure::Unable(_)) => {}
-        Err(failure) => panic!("cannot go on: {failure}"),
+        Err(failure) => unable(&failure),
     }
 }
 
@@ -139,6 +142,8 @@ struct Origin {
     answers: Vec<Response>,
     /// What the probes tell before the first call, and after each.
     states: Vec<Vec<Response>>,
+    /// How long the log is after each call, in bytes.
+    log_lengths: Vec<usize>,
     /// The file with everything in it.
     closed: Vec<u8>,
     /// The file and its log, as a process leaves them that was killed.
@@ -165,13 +170,14 @@ impl Origin {
     fn make(before: &str) -> Result<Origin, Failure> {
         let unable = |error: std::io::Error| Failure::Unable(error.to_string());
         let folder = tempfile::tempdir().map_err(unable)?;
-        let path = folder.path().join(FILE);
+        let (path, log) = (folder.path().join(FILE), folder.path().join(LOG));
         let mut sut = Sqlite::at(&path, Variant::default())?;
         let scenario = read(before)?;
         let mut origin = Origin {
             after: read(AFTER)?.steps,
             answers: Vec::new(),
             states: vec![probed(&mut sut)?],
+            log_lengths: Vec::new(),
             closed: Vec::new(),
             killed: Default::default(),
             steps: scenario.steps,
@@ -181,9 +187,9 @@ impl Origin {
             let call = operation.resolve(|_, operand| literal(operand)).ok_or(Failure::Interrupted)?;
             origin.answers.push(sut.call(&call)?);
             origin.states.push(probed(&mut sut)?);
+            origin.log_lengths.push(fs::metadata(&log).map_err(unable)?.len() as usize);
         }
-        let log = folder.path().join(LOG);
-        origin.killed = (fs::read(&path).map_err(unable)?, fs::read(log).map_err(unable)?);
+        origin.killed = (fs::read(&path).map_err(unable)?, fs::read(&log).map_err(unable)?);
         drop(sut);
         origin.closed = fs::read(&path).map_err(unable)?;
         Ok(origin)
@@ -237,6 +243,17 @@ impl<'a> Damage<'a> {
     /// Could the file say something else now, and agree with itself?
     fn may_be_another_history(&self) -> bool {
         self.changes.len() > 1 || self.is_old && !self.changes.is_empty()
+    }
+
+    /// How many calls the damage cannot undo: a log ends where it is damaged, and nothing else is undone without an error.
+    fn surely_there(&self, origin: &Origin) -> usize {
+        match self.changes.first() {
+            Some((place, _)) if self.is_in_log => {
+                let place = place % origin.killed.1.len().max(1);
+                origin.log_lengths.iter().filter(|length| **length <= place).count()
+            }
+            _ => origin.steps.len(),
+        }
     }
 
     /// What is damaged.

@@ -1,8 +1,9 @@
 //! The reference allocator as a library: calls that no scenario makes, such as savepoints, pages of a listing, quarantines and
 //! opening a file again, on both stores at once.
 //!
-//! Input is one call a line, as JSON. What is right follows from three rules: both stores answer alike; what is told in
-//! several ways is told alike; and what is undone is as it was before.
+//! Input is one call a line, as JSON. What is right follows from a few rules: both stores answer alike; what is told in
+//! several ways is told alike; what is undone is as it was before; a release is of the allocation that it means, and what it
+//! gives back rests as long as the pool says; a renewed lease lasts from now on.
 
 use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -353,17 +354,21 @@ impl<S: Store + Send + 'static> Twin<S> {
                 requests.extend((beside > 0).then_some(Request { pool: pool_name(pool.wrapping_add(1)), want }));
                 return Ok(format!("{:?}", allocator.allocate(owner_name(owner), &requests, Some(20))?));
             }
-            Call::Release { owner, pool, host, length, generation } => allocator.release_exactly(&Release {
-                pool: pool_name(pool),
-                resource: resource(pool, host, length),
-                owner: owner_name(owner),
-                generation: generation.map(u64::from),
-            })?,
+            Call::Release { owner, pool, host, length, generation } => {
+                let release = Release {
+                    pool: pool_name(pool),
+                    resource: resource(pool, host, length),
+                    owner: owner_name(owner),
+                    generation: generation.map(u64::from),
+                };
+                self.release(&release, address(pool, host))?;
+            }
             Call::ReleaseOwner { owner } => {
                 return Ok(format!("{:?}", allocator.release_owner(owner_name(owner))?));
             }
             Call::Renew { owner, pool, host, ttl } => {
                 let until = allocator.renew(pool_name(pool), address(pool, host), owner_name(owner), ttl.into())?;
+                assert_eq!(until, allocator.now_ms()? + u64::from(ttl), "renewed for {ttl}");
                 return Ok(until.to_string());
             }
             Call::Advance { ms } => {
@@ -384,6 +389,40 @@ impl<S: Store + Send + 'static> Twin<S> {
             Call::Strike { .. } | Call::Reopen => {}
         }
         Ok(String::new())
+    }
+
+    /// Gives back what is at an address, and tries to take it before its time.
+    fn release(&mut self, release: &Release<'_>, at: IpAddr) -> Result<(), Error> {
+        let allocator = self.allocator();
+        let held = allocator.find(release.pool, at)?;
+        allocator.release_exactly(release)?;
+        let held = held.expect("what was given back was held");
+        let is_meant = release.generation.is_none_or(|generation| generation == held.generation);
+        assert!(is_meant, "{release:?} gave back {held:?}");
+        if allocator.pool(release.pool)?.policy.quarantine_ms > 0 {
+            let taken = allocator.allocate("another", &[Request::named(release.pool, held.resource)], None);
+            assert!(taken.is_err(), "{held:?} was given back and is to rest, but {taken:?}");
+        }
+        Ok(())
+    }
+
+    /// Numbers allocations up to this, one at least, in a pool that is gone then: later ones go on from there. Gives the last
+    /// number.
+    fn count(&mut self, up_to: u64) -> u64 {
+        const SCRATCH: &str = "scratch";
+        let allocator = self.allocator();
+        let spec = PoolSpec::new("192.168.0.0/24".parse().expect("a prefix")).with_space(SCRATCH);
+        allocator.create_pool(SCRATCH, &spec).expect("nobody else has it");
+        let last = loop {
+            let granted = allocator.allocate(SCRATCH, &[Request::any(SCRATCH)], None).expect("there is room");
+            let number = granted.grants[0].generation;
+            if number >= up_to {
+                break number;
+            }
+        };
+        allocator.release_owner(SCRATCH).expect("it is there");
+        allocator.delete_pool(SCRATCH).expect("it is empty");
+        last
     }
 
     fn transaction(&mut self, call: Call) -> Result<(), Error> {
@@ -537,6 +576,7 @@ impl Twins<'_> {
         let now = shared.run(told).expect("the disk is well again");
         self.sqlite.allocator = shared.into_inner().ok();
         let kind = done.as_ref().err().map(Error::kind);
+        self.level();
         if kind == Some(ErrorKind::Storage) || kind == Some(ErrorKind::UnknownOutcome) && now == before {
             assert_eq!(now, before, "what failed left something");
             return;
@@ -546,6 +586,14 @@ impl Twins<'_> {
             assert_eq!(done.map_err(|error| error.kind()), right.map_err(|error| error.kind()));
         }
         assert_eq!(now, told(self.memory.allocator()).expect("memory does not fail"), "what was done lasts");
+    }
+
+    /// A store that has settled what was in doubt numbers the allocations of later pools from one more: makes both go on from
+    /// the same number.
+    fn level(&mut self) {
+        let (one, other) = (self.memory.count(0), self.sqlite.count(0));
+        let both = one.max(other) + 1;
+        assert_eq!(self.memory.count(both), self.sqlite.count(both));
     }
 
     /// On both.

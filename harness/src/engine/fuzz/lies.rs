@@ -11,6 +11,7 @@ use rustc_hash::FxHasher;
 
 use super::super::canary;
 use super::super::run::{Judged, Runner, Watch};
+use super::unable;
 use crate::address::Grant;
 use crate::contract::{Clock, Contract, ReleaseBy, ReleaseUnknown, Repeat};
 use crate::model::coverage::{AddressClass, Coverage};
@@ -49,7 +50,7 @@ pub(super) fn run(scenario: &Scenario, input: &[u8]) {
             let ours = run.finding.filter(|finding| finding.violation.message.contains("the system panicked"));
             assert_eq!(ours.map(|finding| finding.violation.message), None, "the harness panicked");
         }
-        Err(failure) => panic!("cannot go on: {failure}"),
+        Err(failure) => unable(&failure),
     }
 }
 
