@@ -1,7 +1,8 @@
 //! Scenarios, run on an allocator that lies now and then, under a contract that need not be its own.
 //!
 //! A system under test may answer anything at any time, and may promise anything. The model has to judge all of it, without a
-//! panic; and what it says that it would have allowed must agree with its verdict.
+//! panic; and what it says that it would have allowed must agree with its verdict. A plain lie, the first one under the
+//! allocator's own contract, must not go unnoticed.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ use super::unable;
 use crate::address::Grant;
 use crate::contract::{Clock, Contract, ReleaseBy, ReleaseUnknown, Repeat};
 use crate::model::coverage::{AddressClass, Coverage};
-use crate::operation::{Answer, Kind, Method, Operation, Refusal, Response};
+use crate::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Response, Text, Want};
 use crate::scenario::{Scenario, Step};
 use crate::sut::memory::Memory;
 use crate::sut::reference::Variant;
@@ -47,6 +48,11 @@ pub(super) fn run(scenario: &Scenario, input: &[u8]) {
     match runner.run(&mut liar, &scenario, &mut Listener) {
         Ok(run) => {
             assert_counts_agree(&runner.model.coverage, liar.contract());
+            let is_plain = liar.has_lied == Some(Lie::Plain) && liar.is_own_contract;
+            assert!(
+                !is_plain || run.finding.is_some() || canary::is_asked_for(),
+                "a lie went unnoticed in\n{scenario}"
+            );
             let ours = run.finding.filter(|finding| finding.violation.message.contains("the system panicked"));
             assert_eq!(ours.map(|finding| finding.violation.message), None, "the harness panicked");
         }
@@ -93,10 +99,22 @@ impl Watch for Listener {
     }
 }
 
+/// How clear the first lie was.
+#[derive(Clone, Copy, PartialEq)]
+enum Lie {
+    /// Another answer might be right, too.
+    Vague,
+    /// Nothing but the truth is right.
+    Plain,
+}
+
 /// The reference allocator, when it feels like it.
 struct Liar {
     honest: Memory,
     contract: Contract,
+    /// Is the contract what the allocator promises?
+    is_own_contract: bool,
+    has_lied: Option<Lie>,
     rng: Rng,
     seed: u64,
 }
@@ -105,9 +123,11 @@ impl Liar {
     fn drawn(rng: &mut Rng) -> Liar {
         let variants: Vec<Variant> = Variant::all().collect();
         let variant = variants[rng.usize(..variants.len())];
-        let contract = drawn_contract(variant.contract(rng.bool()), rng);
-        let seed = rng.u64(..);
-        Liar { honest: Memory::with(variant), contract, rng: Rng::with_seed(seed), seed }
+        let own = variant.contract(rng.bool());
+        let contract = drawn_contract(own.clone(), rng);
+        let (is_own_contract, seed) = (contract == own, rng.u64(..));
+        let honest = Memory::with(variant);
+        Liar { honest, contract, is_own_contract, has_lied: None, rng: Rng::with_seed(seed), seed }
     }
 
     fn lie(&mut self, operation: &Operation, response: Response) -> Response {
@@ -193,6 +213,38 @@ impl Liar {
     }
 }
 
+/// Is something else told than the only thing that is right? Which address is granted is mostly a choice, and why something is
+/// refused may be one.
+fn is_plain(operation: &Operation, right: &Response, told: &Response) -> bool {
+    use Answer::{Granted, Listed, Released, Renewed, Usage};
+    let (Ok(right), Ok(told)) = (right, told) else { return false };
+    match (right, told) {
+        (Granted { grants: right, .. }, Granted { grants: told, .. }) => {
+            let is_named = matches!(operation, Operation::Allocate { requests, .. }
+                if requests.iter().all(|request| matches!(request.want, Want::Named(_))));
+            right.len() != told.len() || is_named && right != told
+        }
+        (Listed(right), Listed(told)) => listed(right) != listed(told),
+        (Released(right), Released(told)) => {
+            let sorted = |released: &[(Text, Grant)]| {
+                let mut released = released.to_vec();
+                released.sort();
+                released
+            };
+            sorted(right) != sorted(told)
+        }
+        (Renewed { .. }, Renewed { .. }) | (Usage { .. }, Usage { .. }) => right != told,
+        _ => false,
+    }
+}
+
+/// Who is said to hold what, in order.
+fn listed(allocations: &[Allocation]) -> Vec<(&Text, Grant, &Text)> {
+    let mut listed: Vec<_> = allocations.iter().map(|one| (&one.pool, one.address, &one.owner)).collect();
+    listed.sort();
+    listed
+}
+
 /// Another time, or none.
 fn off(time: Option<u64>, rng: &mut Rng) -> Option<u64> {
     match (time, rng.u8(..4)) {
@@ -245,13 +297,22 @@ impl Sut for Liar {
     }
 
     fn reset(&mut self) -> Result<(), Failure> {
+        self.has_lied = None;
         self.rng = Rng::with_seed(self.seed);
         self.honest.reset()
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         let response = self.honest.call(operation)?;
-        Ok(if self.rng.u8(..LIES) == 0 { self.lie(operation, response) } else { response })
+        if self.rng.u8(..LIES) > 0 {
+            return Ok(response);
+        }
+        let told = self.lie(operation, response.clone());
+        if told != response {
+            let lie = if is_plain(operation, &response, &told) { Lie::Plain } else { Lie::Vague };
+            self.has_lied.get_or_insert(lie);
+        }
+        Ok(told)
     }
 
     /// It goes on as it is, but for an open transaction.
