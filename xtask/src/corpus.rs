@@ -71,6 +71,8 @@ struct Selection {
 const MOST_BYTES: u64 = 2 << 20;
 /// Merging takes a minute or two; this only keeps a stuck one from holding up a CI machine for a day.
 const MERGE_LIMIT: Duration = Duration::from_secs(60 * 60);
+/// So often it is looked for what is superfluous, until nothing is.
+const MOST_LOOKS: usize = 5;
 /// So much of a hash tells some hundred files apart.
 const HASH_LENGTH: usize = 12;
 /// What the name of a committed input begins with where libFuzzer merges.
@@ -80,6 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         Command::Merge { selection, from } => {
             let targets = targets::chosen(&selection.target)?;
+            let from = from.as_deref().map(targets::there).transpose()?;
             let merger = Merger::new(&targets)?;
             for target in &targets {
                 let found =
@@ -180,14 +183,24 @@ impl Merger {
 
     /// Removes what the target's folder can do without. Says what that was.
     fn minimize(&self, target: &Target) -> Result<Vec<PathBuf>> {
-        let mut dropped = Vec::new();
-        for choice in [Choice::Few, Choice::Small] {
-            for path in self.superfluous(target, choice)? {
-                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-                dropped.push(path);
+        let mut dropped = self.remove(target, Choice::Few)?;
+        // Where threads are at work, not every run reaches the same.
+        for _ in 0..MOST_LOOKS {
+            let more = self.remove(target, Choice::Small)?;
+            if more.is_empty() {
+                break;
             }
+            dropped.extend(more);
         }
         Ok(dropped)
+    }
+
+    fn remove(&self, target: &Target, choice: Choice) -> Result<Vec<PathBuf>> {
+        let superfluous = self.superfluous(target, choice)?;
+        for path in &superfluous {
+            fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(superfluous)
     }
 
     /// The inputs of the target's folder that are not chosen.

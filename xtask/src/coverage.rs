@@ -56,6 +56,7 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let targets = targets::chosen(&arguments.target)?;
+    let with = arguments.with.as_deref().map(targets::there).transpose()?;
     let toolchain = Toolchain::for_fuzzing(arguments.toolchain.as_deref())?;
     let tools = Tools::of(&toolchain)?;
     let interrupt = Interrupt::install()?;
@@ -65,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         fs::remove_dir_all(&profiles).with_context(|| format!("cannot empty {PROFILES}"))?;
     }
     for target in &targets {
-        execute(target, arguments.with.as_deref(), &toolchain, &interrupt)?;
+        execute(target, with.as_deref(), &toolchain, &interrupt)?;
     }
     let binaries: Vec<PathBuf> = targets.iter().map(|target| binary(&toolchain, &target.name)).collect();
     let profile = tools.merge(&profiles)?;
@@ -99,7 +100,7 @@ fn binary(toolchain: &Toolchain, target: &str) -> PathBuf {
 fn execute(target: &Target, with: Option<&Path>, toolchain: &Toolchain, interrupt: &Interrupt) -> Result<()> {
     let mut inputs = target.committed_inputs()?;
     if let Some(folder) = with {
-        inputs.extend(targets::files(&root().join(folder).join(&target.name))?);
+        inputs.extend(targets::files(&folder.join(&target.name))?);
     }
     eprintln!("==> {}: executing {} inputs", target.name, inputs.len());
     // A command line has room for some thousand names.

@@ -27,11 +27,11 @@ use crate::{junit, root};
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How long to search in all, divided among the targets; building and replaying are not counted
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     time: Duration,
 
     /// How long to search with each target, instead
-    #[arg(long, value_name = "TIME", conflicts_with = "time", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", conflicts_with = "time", value_parser = time)]
     each: Option<Duration>,
 
     /// Only these targets, separated by commas [default: all in fuzz/Cargo.toml]
@@ -46,10 +46,6 @@ pub(crate) struct Arguments {
     /// Processes that fuzz a target at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     jobs: u32,
-
-    /// Write what became of each target as JUnit's XML into this file, too
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
 
     /// Toolchain to build with, such as stable or nightly-2026-01-31 [default: nightly if installed]
     #[arg(long, value_name = "NAME")]
@@ -66,13 +62,22 @@ const REPLAY_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// on top, which libFuzzer notices at twice its time limit at the latest.
 const OVERTIME: Duration = Duration::from_secs(60 + 2 * libfuzzer::INPUT_TIMEOUT.as_secs());
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+/// From a second, the only unit that libFuzzer knows, to thirty days.
+fn time(text: &str) -> Result<Duration, String> {
+    const LONGEST: u64 = 30 * 24 * 60 * 60;
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time.as_secs() {
+        0 => Err("a search takes a second at least".to_owned()),
+        1..=LONGEST => Ok(time),
+        _ => Err("a search takes thirty days at most".to_owned()),
+    }
+}
+
+/// With JUnit's XML in this file, if one is named.
+pub(crate) fn run(arguments: &Arguments, junit: Option<&Path>) -> Result<ExitCode> {
     let targets = chosen(arguments)?;
     let all = arguments.each.map_or(arguments.time, |each| each * targets.len() as u32);
     let times = divide(all, targets.len())?;
-    if let Some(file) = &arguments.junit {
-        junit::demand_writable(file)?;
-    }
     let toolchain = Toolchain::for_fuzzing(arguments.toolchain.as_deref())?;
     let built = if arguments.fast { fuzzer::FAST } else { fuzzer::SANITIZED };
     let fuzzer = Fuzzer::new(built, toolchain, Interrupt::install()?)?;
@@ -80,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut reports: Vec<_> = targets.iter().map(|target| Report::new(&target.name)).collect();
     campaign.run(&targets, &times, &mut reports)?;
     println!("\n{}{}", summary::table(&reports), summary::finds(&reports));
-    if let Some(file) = &arguments.junit {
+    if let Some(file) = junit {
         junit::write(&reports, file)?;
     }
     Ok(ExitCode::from(summary::exit_status(&reports)))
@@ -123,12 +128,12 @@ impl Campaign {
     fn run(&self, targets: &[Target], times: &[Duration], reports: &mut [Report]) -> Result<()> {
         let names: Vec<_> = targets.iter().map(|target| &*target.name).collect();
         eprintln!("==> building {} with {}", names.join(", "), self.fuzzer.describe());
-        for target in targets {
-            self.fuzzer.build(&target.name)?;
-        }
         let mut sound = Vec::new();
         for (target, report) in targets.iter().zip(reports.iter_mut()) {
-            sound.push(self.canary(target, report)? && self.replay(target, report)?);
+            sound.push(self.build(target, report)?);
+        }
+        for ((target, report), sound) in targets.iter().zip(reports.iter_mut()).zip(&mut sound) {
+            *sound = *sound && self.canary(target, report)? && self.replay(target, report)?;
         }
         for (((target, report), time), sound) in targets.iter().zip(reports).zip(times).zip(sound) {
             if sound && !self.fuzzer.interrupt.is_set() {
@@ -136,6 +141,16 @@ impl Campaign {
             }
         }
         Ok(())
+    }
+
+    /// Builds a target. Returns whether it could be built; its report says why not.
+    fn build(&self, target: &Target, report: &mut Report) -> Result<bool> {
+        let built = self.fuzzer.build(&target.name);
+        ensure!(!self.fuzzer.interrupt.is_set(), "interrupted while building");
+        if let Err(error) = &built {
+            report.verdict = Verdict::Failed(format!("{error:#}"));
+        }
+        Ok(built.is_ok())
     }
 
     /// Searches with a defect that the environment asks for; a target that does not find it, from nothing but its seeds, has
@@ -201,7 +216,8 @@ impl Campaign {
         // libFuzzer adds new inputs to the folder that is named first.
         let folders = [vec![own.clone()], target.committed_folders()].concat();
         let start = Instant::now();
-        let (ended, progress) = self.execute(target, options, &folders, time + OVERTIME)?;
+        let limit = time + OVERTIME + libfuzzer::overtime(self.jobs);
+        let (ended, progress) = self.execute(target, options, &folders, limit)?;
         report.took = start.elapsed();
         report.verdict = judge(ended, &progress);
         report.finds = self.finds(target, &progress, &[])?;
@@ -282,11 +298,12 @@ mod tests {
 
     #[test]
     fn times_are_parsed() {
-        assert_eq!(humantime::parse_duration("60s").unwrap(), Duration::from_secs(60));
-        assert_eq!(humantime::parse_duration("2m").unwrap(), Duration::from_secs(120));
-        assert_eq!(humantime::parse_duration("1h 5m").unwrap(), Duration::from_secs(3900));
-        assert!(humantime::parse_duration("60").is_err());
-        assert!(humantime::parse_duration("-1s").is_err());
+        assert_eq!(time("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(time("1h 5m"), Ok(Duration::from_secs(3900)));
+        assert_eq!(time("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for wrong in ["60", "-1s", "0s", "100ms", "31d", "400000000000y"] {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use crate::process::{self, Ended, Interrupt};
 use crate::toolchain::Toolchain;
@@ -68,6 +69,8 @@ pub(crate) const BARE: Crate = Crate { folder: "rivals/bare", build_folder: "tar
 /// Builds targets, all in one way, and starts them.
 pub(crate) struct Fuzzer {
     of: Crate,
+    /// Where targets keep their files: one that ends at a find leaves them behind.
+    scratch: TempDir,
     pub(crate) toolchain: Toolchain,
     pub(crate) interrupt: Interrupt,
 }
@@ -75,7 +78,8 @@ pub(crate) struct Fuzzer {
 impl Fuzzer {
     pub(crate) fn new(of: Crate, toolchain: Toolchain, interrupt: Interrupt) -> Result<Self> {
         toolchain.require_cargo_fuzz()?;
-        Ok(Self { of, toolchain, interrupt })
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        Ok(Self { of, scratch, toolchain, interrupt })
     }
 
     /// How targets are built.
@@ -117,6 +121,7 @@ impl Fuzzer {
         command
             .args(libfuzzer::common_options(artifacts))
             .env("ASAN_OPTIONS", "detect_odr_violation=0") // as cargo-fuzz sets it
+            .env("TMPDIR", self.scratch.path())
             .current_dir(root());
         command
     }

@@ -1,7 +1,9 @@
-//! What became of fuzz targets, in JUnit's XML form: a suite a target, with its figures as properties.
+//! What became of a task, in JUnit's XML form. Of fuzzing a suite a target, with its figures as properties.
 
 use std::fs;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use poolproof::report::junit::{Outcome, Suite, document};
@@ -25,6 +27,19 @@ pub(crate) fn demand_writable(file: &Path) -> Result<()> {
 
 pub(crate) fn write(reports: &[Report], file: &Path) -> Result<()> {
     let xml = document(reports.iter().map(suite)).context("cannot write the summary as JUnit's XML")?;
+    fs::write(file, xml).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The same for a task as a whole: what it came to, and how long it took.
+pub(crate) fn write_task(task: &str, took: Duration, done: &Result<ExitCode>, file: &Path) -> Result<()> {
+    let seconds = took.as_secs_f64();
+    let outcome = match done {
+        Ok(code) if *code == ExitCode::SUCCESS => Outcome::Passed,
+        Ok(_) => Outcome::Failed("found something".to_owned(), "see what the task printed".to_owned()),
+        Err(error) => Outcome::Error("could not run".to_owned(), format!("{error:#}")),
+    };
+    let suite = Suite::new(&format!("xtask {task}"), seconds).with_case(task, "all is well", seconds, outcome);
+    let xml = document([suite]).context("cannot write the outcome as JUnit's XML")?;
     fs::write(file, xml).with_context(|| format!("cannot write {}", file.display()))
 }
 

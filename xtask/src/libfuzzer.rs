@@ -41,9 +41,21 @@ pub(crate) fn search_options(time: Duration, jobs: u32) -> Vec<String> {
     let mut options = vec![time_option(time)];
     options.extend(OPTIONS.map(|(name, value)| format!("-{name}={value}")));
     // More than one job means subprocesses that share a corpus, in a format of their own.
-    options.extend((jobs > 1).then(|| format!("-fork={jobs}")));
+    if jobs > 1 {
+        // A fork passes over hangs and over what takes too much memory, unless it is told not to.
+        options.extend([format!("-fork={jobs}"), "-ignore_timeouts=0".to_owned(), "-ignore_ooms=0".to_owned()]);
+    }
     options
 }
+
+/// How much later than asked a search may end, besides what its last input takes: a fork waits for one of its jobs, which take
+/// longer from one to the next, up to five minutes.
+pub(crate) fn overtime(jobs: u32) -> Duration {
+    if jobs > 1 { Duration::from_secs(300) } else { Duration::ZERO }
+}
+
+/// What a target writes before the reason why it cannot go on, which is no find.
+const CANNOT_GO_ON: &str = "poolproof: cannot go on: ";
 
 /// Whole seconds only, and 0 would mean forever.
 pub(crate) fn time_option(time: Duration) -> String {
@@ -67,6 +79,8 @@ pub(crate) struct Progress {
     pub(crate) mean_steps: u64,
     /// Inputs that ended a run, as files.
     pub(crate) artifacts: Vec<PathBuf>,
+    /// Why the target could not go on, if it said so.
+    pub(crate) unable: Option<String>,
 }
 
 /// A line of progress: `#123 DONE cov: 4 ft: 5 corp: 6/7b …`, or with `-fork`, `#123: cov: 4 ft: 5 corp: 6 …`.
@@ -92,6 +106,8 @@ impl Progress {
             self.mean_steps = count.trim().parse().unwrap_or(0);
         } else if let Some((_, path)) = line.split_once("Test unit written to ") {
             self.take_artifact(path.trim());
+        } else if let Some(why) = line.strip_prefix(CANNOT_GO_ON) {
+            self.unable.get_or_insert(why.to_owned());
         }
     }
 
@@ -142,6 +158,9 @@ pub(crate) enum Ending {
 
 /// Tells a find from a run that went wrong. `progress` is all that the run wrote.
 pub(crate) fn ending(status: ExitStatus, progress: &Progress) -> Ending {
+    if let Some(why) = &progress.unable {
+        return Ending::Broken(format!("cannot go on: {why}"));
+    }
     if let Some(artifact) = progress.artifacts.first() {
         let name = artifact.file_name().unwrap_or_default().to_string_lossy();
         let kind = name.split('-').next().unwrap_or_default();
@@ -220,8 +239,11 @@ mod tests {
              stat::mean_steps:               45\n",
         );
         let artifacts = vec![PathBuf::from("a/crash-c315")];
-        assert_eq!(progress, Progress { executions: 927, edges: 24, features: 55, mean_steps: 45, artifacts });
+        let expected = Progress { executions: 927, edges: 24, features: 55, mean_steps: 45, artifacts, unable: None };
+        assert_eq!(progress, expected);
         assert_eq!(ending(exited(77), &progress), Ending::Found("crash".to_owned()));
+        let unable = Progress { unable: Some("no folder".to_owned()), ..progress };
+        assert_eq!(ending(exited(77), &unable), Ending::Broken("cannot go on: no folder".to_owned()));
     }
 
     #[test]

@@ -20,9 +20,11 @@ mod targets;
 mod test;
 mod toolchain;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Exit status when a task ran and found something: a failing test, a crashing input.
@@ -38,6 +40,10 @@ const CANNOT_RUN: u8 = 2;
 struct Arguments {
     #[command(subcommand)]
     task: Task,
+
+    /// Write what it came to as JUnit's XML into this file, too
+    #[arg(long, global = true, value_name = "FILE")]
+    junit: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -53,22 +59,56 @@ enum Task {
     Rivals(rivals::Arguments),
 }
 
+impl Task {
+    fn name(&self) -> &'static str {
+        match self {
+            Task::Test(_) => "test",
+            Task::Fuzz(_) => "fuzz",
+            Task::Corpus(_) => "corpus",
+            Task::Coverage(_) => "coverage",
+            Task::OssFuzz(_) => "oss-fuzz",
+            Task::Bench(_) => "bench",
+            Task::Mutants(_) => "mutants",
+            Task::Rates(_) => "rates",
+            Task::Rivals(_) => "rivals",
+        }
+    }
+
+    fn run(&self, junit: Option<&Path>) -> Result<ExitCode> {
+        match self {
+            Task::Test(arguments) => test::run(arguments),
+            Task::Fuzz(arguments) => fuzz::run(arguments, junit),
+            Task::Corpus(arguments) => corpus::run(arguments),
+            Task::Coverage(arguments) => coverage::run(arguments),
+            Task::OssFuzz(arguments) => oss_fuzz::run(arguments),
+            Task::Bench(arguments) => bench::run(arguments),
+            Task::Mutants(arguments) => mutants::run(arguments),
+            Task::Rates(arguments) => rates::run(arguments),
+            Task::Rivals(arguments) => rivals::run(arguments),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let done = match Arguments::parse().task {
-        Task::Test(arguments) => test::run(&arguments),
-        Task::Fuzz(arguments) => fuzz::run(&arguments),
-        Task::Corpus(arguments) => corpus::run(&arguments),
-        Task::Coverage(arguments) => coverage::run(&arguments),
-        Task::Bench(arguments) => bench::run(&arguments),
-        Task::OssFuzz(arguments) => oss_fuzz::run(&arguments),
-        Task::Mutants(arguments) => mutants::run(&arguments),
-        Task::Rates(arguments) => rates::run(&arguments),
-        Task::Rivals(arguments) => rivals::run(&arguments),
-    };
-    done.unwrap_or_else(|error| {
+    let Arguments { task, junit } = Arguments::parse();
+    run(&task, junit.as_deref()).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::from(CANNOT_RUN)
     })
+}
+
+/// Runs a task, and writes what it came to where it does not do so itself.
+fn run(task: &Task, junit: Option<&Path>) -> Result<ExitCode> {
+    junit.map_or(Ok(()), junit::demand_writable)?;
+    let started = Instant::now();
+    let done = task.run(junit);
+    match junit {
+        Some(file) if done.is_err() || !matches!(task, Task::Fuzz(_)) => {
+            junit::write_task(task.name(), started.elapsed(), &done, file)?;
+        }
+        _ => {}
+    }
+    done
 }
 
 /// The repository's top folder: every task runs there, wherever it was called from.

@@ -102,6 +102,11 @@ fn select(declared: &[Target], requested: &[String]) -> Result<Vec<Target>> {
     Ok(declared.iter().filter(wanted).cloned().collect())
 }
 
+/// The full path of a folder that somebody named, who may be anywhere.
+pub(crate) fn there(folder: &Path) -> Result<PathBuf> {
+    folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))
+}
+
 /// All files below a folder, as libFuzzer reads them; none where there is no such folder.
 pub(crate) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
