@@ -44,7 +44,7 @@ renew p0 10.0.0.6 "bob-2" ttl 90000
 update p2 exclude 192.168.0.2
 "#;
 
-/// What was done to [`VERSION_1`], a file that version 1 of the tables wrote.
+/// What was done to [`VERSION_1`], a file that version 1 of the tables wrote. Nothing is left to choose.
 const BEFORE_VERSION_1: &str = r#"poolproof scenario 1
 pool p0 10.0.0.0/28 gateway 10.0.0.1 exclude 10.0.0.8
 pool p1 fd00::/120 range fd00::10 fd00::7f
@@ -100,8 +100,8 @@ pub fn run(input: &[u8]) {
     let folder = tempfile::Builder::new().prefix("poolproof-").tempdir().expect("a temporary directory");
     let path = folder.path().join(FILE);
     damage.write(origin, &path).expect("the file can be written");
-    let Ok(allocator) = Allocator::open_with(&path, options()) else { return };
-    let mut opened = Opened { allocator: Handle::own(allocator), before: VecDeque::new(), is_in_use: false };
+    let Ok(allocator) = Allocator::open_with(&path, options()) else { return exercise(&path, origin) };
+    let mut opened = Opened { allocator: Handle::own(allocator), origin, before: VecDeque::new(), is_in_use: false };
     let Some(told) = opened.told() else { return };
     let calls = if damage.may_be_another_history() {
         opened.is_in_use = true;
@@ -126,6 +126,23 @@ pub fn run(input: &[u8]) {
     }
 }
 
+/// Uses a file that is known to be damaged, which nobody should: whatever it answers, that is no panic and no hang, and what is
+/// wrong with it can be told.
+fn exercise(path: &Path, origin: &Origin) {
+    let Ok(mut allocator) = Allocator::open_with(path, SqliteOptions { verify: false, ..options() }) else { return };
+    for difference in allocator.audit().unwrap_or_default() {
+        let shown = difference.to_string();
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+    }
+    let mut opened = Opened { allocator: Handle::own(allocator), origin, before: VecDeque::new(), is_in_use: true };
+    let _ = opened.told();
+    for step in &origin.after {
+        let Step::Call(operation) = step else { continue };
+        let call = operation.resolve(|_, operand| literal(operand)).expect("every operand is literal");
+        let _ = opened.call(&call);
+    }
+}
+
 const FILE: &str = "allocator.db";
 const LOG: &str = "allocator.db-wal";
 
@@ -137,6 +154,8 @@ fn options() -> SqliteOptions {
 
 /// How the file came to be.
 struct Origin {
+    variant: Variant,
+    contract: Contract,
     steps: Vec<Step>,
     after: Vec<Step>,
     answers: Vec<Response>,
@@ -154,26 +173,35 @@ impl Origin {
     /// Of this version.
     fn new() -> &'static Origin {
         static NEW: OnceLock<Origin> = OnceLock::new();
-        NEW.get_or_init(|| Origin::make(BEFORE).expect("the file can be made"))
+        NEW.get_or_init(|| Origin::make(Variant::default(), BEFORE).expect("the file can be made"))
+    }
+
+    /// The same where pools choose at random, and keep what that takes.
+    fn random() -> &'static Origin {
+        static RANDOM: OnceLock<Origin> = OnceLock::new();
+        let variant = Variant::parse("strategy=random").expect("an option");
+        RANDOM.get_or_init(|| Origin::make(variant, BEFORE_VERSION_1).expect("the file can be made"))
     }
 
     /// Of version 1, which was closed.
     fn old() -> &'static Origin {
         static OLD: OnceLock<Origin> = OnceLock::new();
         OLD.get_or_init(|| {
-            let same_today = Origin::make(BEFORE_VERSION_1).expect("the file can be made");
+            let same_today = Origin::make(Variant::default(), BEFORE_VERSION_1).expect("the file can be made");
             let killed = (VERSION_1.to_vec(), Vec::new());
             Origin { closed: VERSION_1.to_vec(), killed, ..same_today }
         })
     }
 
-    fn make(before: &str) -> Result<Origin, Failure> {
+    fn make(variant: Variant, before: &str) -> Result<Origin, Failure> {
         let unable = |error: std::io::Error| Failure::Unable(error.to_string());
         let folder = tempfile::tempdir().map_err(unable)?;
         let (path, log) = (folder.path().join(FILE), folder.path().join(LOG));
-        let mut sut = Sqlite::at(&path, Variant::default())?;
+        let mut sut = Sqlite::at(&path, variant)?;
         let scenario = read(before)?;
         let mut origin = Origin {
+            variant,
+            contract: variant.contract(false),
             after: read(AFTER)?.steps,
             answers: Vec::new(),
             states: vec![probed(&mut sut)?],
@@ -217,6 +245,8 @@ fn probed(sut: &mut dyn Sut) -> Result<Vec<Response>, Failure> {
 struct Damage<'a> {
     /// Is it done to a file of version 1?
     is_old: bool,
+    /// Is it done to one with pools that choose at random?
+    is_random: bool,
     /// Is it done to what a killed process leaves?
     is_killed: bool,
     /// Is it done to the log?
@@ -236,8 +266,9 @@ impl<'a> Damage<'a> {
             changes.push((place, bytes));
             rest = tail;
         }
-        let (is_old, is_killed, is_in_log) = (kind & 0x80 != 0, kind & 1 == 1, kind & 3 == 3);
-        Some(Damage { is_old, is_killed, is_in_log, changes })
+        let (is_old, is_random) = (kind & 0x80 != 0, kind & 0x40 != 0);
+        let (is_killed, is_in_log) = (kind & 1 == 1, kind & 3 == 3);
+        Some(Damage { is_old, is_random, is_killed, is_in_log, changes })
     }
 
     /// Could the file say something else now, and agree with itself?
@@ -258,7 +289,11 @@ impl<'a> Damage<'a> {
 
     /// What is damaged.
     fn origin(&self) -> &'static Origin {
-        if self.is_old { Origin::old() } else { Origin::new() }
+        match self {
+            Damage { is_old: true, .. } => Origin::old(),
+            Damage { is_random: true, .. } => Origin::random(),
+            _ => Origin::new(),
+        }
     }
 
     fn write(&self, origin: &Origin, path: &Path) -> std::io::Result<()> {
@@ -289,23 +324,23 @@ fn log_beside(path: &Path) -> PathBuf {
 }
 
 /// The file that was opened. Calls from before the damage are answered as they were then.
-struct Opened {
+struct Opened<'a> {
     allocator: Handle<SqliteStore>,
+    origin: &'a Origin,
     before: VecDeque<Response>,
     is_in_use: bool,
 }
 
-impl Opened {
+impl Opened<'_> {
     /// The state that it tells; `None` where it tells of an error.
     fn told(&mut self) -> Option<Vec<Response>> {
         probed(self).ok()
     }
 }
 
-impl Sut for Opened {
+impl Sut for Opened<'_> {
     fn contract(&self) -> &Contract {
-        static CONTRACT: OnceLock<Contract> = OnceLock::new();
-        CONTRACT.get_or_init(|| Contract { durable: false, ..Variant::default().contract(false) })
+        &self.origin.contract
     }
 
     /// What is not in use yet stays as it is; later nothing is left that could be wrong.
@@ -322,7 +357,7 @@ impl Sut for Opened {
         if let Some(answer) = self.before.pop_front() {
             return Ok(answer);
         }
-        match self.allocator.call(Variant::default(), operation) {
+        match self.allocator.call(self.origin.variant, operation) {
             Err(refusal) if refusal.kind == Kind::Storage => Err(Failure::Unable(refusal.message.into_owned())),
             response => Ok(response),
         }
@@ -342,6 +377,14 @@ mod tests {
     #[test]
     fn a_file_of_version_1_tells_what_was_done_to_it() {
         run(&[0x80]);
+    }
+
+    #[test]
+    fn damage_to_pools_that_choose_at_random_gives_an_error_or_a_right_answer() {
+        for place in (0..Origin::random().closed.len()).step_by(1021) {
+            let [_, one, two, three] = (place as u32).to_be_bytes();
+            run(&[0x40, one, two, three, 1, 0xff]);
+        }
     }
 
     #[test]

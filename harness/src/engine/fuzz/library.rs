@@ -341,6 +341,8 @@ impl<S: Store + Send + 'static> Twin<S> {
             Call::Several { owner, pool, count, ttl } => {
                 let request = Request::several(pool_name(pool), u32::from(count));
                 let granted = allocator.allocate(owner_name(owner), &[request], ttl.map(u64::from))?;
+                let first = granted.grants.first().map(|grant| grant.resource);
+                assert_eq!(granted.address().map(Resource::Address), first, "addresses were asked for");
                 return Ok(format!("{granted:?}"));
             }
             Call::Name { owner, pool, host, length } => {
@@ -501,6 +503,9 @@ impl<S: Store + Send + 'static> Twin<S> {
         if done.is_err() {
             assert_eq!(shared.run(told)?, before, "calls that failed left something");
         }
+        let another = shared.clone();
+        let Err(shared) = shared.into_inner() else { panic!("there is another handle") };
+        drop(another);
         self.allocator = shared.into_inner().ok();
         done
     }
@@ -524,6 +529,12 @@ impl<S: Store + Send + 'static> Twin<S> {
                 let holder = expected.iter().find(|one| covers(one.resource, address(number, host)));
                 assert_eq!(found.as_ref(), holder.copied(), "{} {host}", pool.name);
             }
+        }
+        for one in &listed {
+            assert!(covers(one.resource, one.first()), "{one:?}");
+            let shown = one.resource.to_string();
+            let read = shown.parse().map(Resource::Address).or_else(|_| shown.parse().map(IpNet::into));
+            assert_eq!(read.ok(), Some(one.resource), "{shown} is read as it is shown");
         }
         for owner in OWNERS {
             let own = allocator.find_owner(owner).expect("an owner can be looked up");
@@ -558,7 +569,7 @@ impl Twins<'_> {
         let told = |error: Error| {
             assert_eq!(error.to_string(), error.text(), "what is shown has no more than what callers are told");
             assert!(error.source().is_none(), "nothing failed: {:?}", error.source());
-            (error.kind(), error.text())
+            (error.kind().name(), error.text())
         };
         let (one, other) = (self.memory.call(call).map_err(told), self.sqlite.call(call).map_err(told));
         assert_eq!(one, other, "in memory and on SQLite: {call:?}");
