@@ -91,6 +91,9 @@ impl SqliteStore {
             false => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
         let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if options.vfs.is_none() {
+            demand_file_beside_log(path)?;
+        }
         let opened = match options.vfs {
             None => Connection::open_with_flags(path, flags),
             Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs),
@@ -211,6 +214,21 @@ impl SqliteStore {
     }
 }
 
+/// SQLite takes a file that is empty or not there for a new one, and removes its log, which may hold all that was committed. A
+/// log is only made when there is something in the file, so that is no state of ours.
+fn demand_file_beside_log(path: &Path) -> Result<()> {
+    let is_empty = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    // First the log: whoever makes the file at this moment makes that last.
+    if !is_empty(Path::new(&log)) && is_empty(path) {
+        return Err(Error::storage(
+            "the file is empty or missing, but not its log (-wal): it is damaged, or was removed alone",
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +291,28 @@ mod tests {
         let before = std::fs::read(&path).unwrap();
         assert_eq!(kind(SqliteStore::open(&path, READ_ONLY)), Some(ErrorKind::Unsupported));
         assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_log_whose_file_is_empty_or_missing_is_not_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, log) = (folder.path().join("state.db"), folder.path().join("state.db-wal"));
+        let mut store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        store.begin(Access::Write).unwrap();
+        pool(&mut store, "p0", span(0, 9), Strategy::Lowest);
+        store.commit().unwrap();
+        let (whole, written) = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
+        drop(store);
+        std::fs::write(&log, &written).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(kind(SqliteStore::open(&path, SqliteOptions::default())), Some(ErrorKind::Storage));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(kind(SqliteStore::open(&path, SqliteOptions::default())), Some(ErrorKind::Storage));
+        assert_eq!(std::fs::read(&log).unwrap(), written);
+        assert!(!path.exists());
+        std::fs::write(&path, whole).unwrap();
+        let mut store = SqliteStore::open(&path, SqliteOptions::default()).unwrap();
+        assert!(store.within(Access::Read, |store| store.find_pool("p0")).unwrap().is_some());
     }
 
     #[test]
