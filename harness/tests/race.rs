@@ -14,6 +14,7 @@ use poolproof::engine::Silent;
 use poolproof::engine::check::{Budget, Engine, Options};
 use poolproof::engine::examine::Examiner;
 use poolproof::engine::race::race;
+use poolproof::engine::replay::read;
 use poolproof::engine::schedules::enumerate;
 use poolproof::operation::{Allocation, Answer, Kind, Method, Operation, Refusal, Request, Response, Text, Want};
 use poolproof::property::{Property, Verdict};
@@ -29,6 +30,21 @@ use poolproof_mutants::{Bug, find};
 fn campaign(sut: &mut dyn Sut, runs: u64) -> Report {
     let save = tempfile::tempdir().unwrap();
     race(sut, &options(Budget::Runs(runs), save.path()), &mut Silent).unwrap()
+}
+
+/// No order breaks what several callers rely on, nor brings back what was once found among them.
+#[test]
+fn the_corpus_holds_in_every_order() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus");
+    let mut entries = read(&[corpus.join("lanes"), corpus.join("regressions")]).unwrap();
+    entries.retain(|entry| entry.scenario.has_lanes());
+    assert!(entries.len() > 10, "{} scenarios with lanes", entries.len());
+    let scenarios: Vec<Scenario> = entries.into_iter().map(|entry| entry.scenario).collect();
+    let save = tempfile::tempdir().unwrap();
+    let options = options(Budget::Runs(u64::MAX), save.path());
+    let mut sut = Simulated::new(Variant::default()).unwrap();
+    let report = enumerate(&mut sut, &scenarios, 2, &options, &mut Silent).unwrap();
+    assert_eq!(report.verdict, Verdict::Pass, "{}", human::render(&report));
 }
 
 /// Every schedule of a scenario with so many interruptions at most.
