@@ -71,8 +71,6 @@ struct Selection {
 const MOST_BYTES: u64 = 2 << 20;
 /// Merging takes a minute or two; this only keeps a stuck one from holding up a CI machine for a day.
 const MERGE_LIMIT: Duration = Duration::from_secs(60 * 60);
-/// So often it is looked for what is superfluous, until nothing is.
-const MOST_LOOKS: usize = 5;
 /// So much of a hash tells some hundred files apart.
 const HASH_LENGTH: usize = 12;
 /// What the name of a committed input begins with where libFuzzer merges.
@@ -108,7 +106,7 @@ fn minimize(targets: &[Target], check: bool) -> Result<ExitCode> {
     let merger = Merger::new(targets)?;
     let mut all = 0;
     for target in targets {
-        let dropped = if check { merger.superfluous(target, Choice::Small)? } else { merger.minimize(target)? };
+        let dropped = if check { merger.superfluous(target)? } else { merger.minimize(target)? };
         all += dropped.len();
         println!("{}: {} {}", target.name, dropped.len(), if check { "to drop" } else { "dropped" });
         dropped.iter().for_each(|path| println!("  {}", path.strip_prefix(root()).unwrap_or(path).display()));
@@ -183,28 +181,27 @@ impl Merger {
 
     /// Removes what the target's folder can do without. Says what that was.
     fn minimize(&self, target: &Target) -> Result<Vec<PathBuf>> {
-        let mut dropped = self.remove(target, Choice::Few)?;
-        // Where threads are at work, not every run reaches the same.
-        for _ in 0..MOST_LOOKS {
-            let more = self.remove(target, Choice::Small)?;
-            if more.is_empty() {
-                break;
-            }
-            dropped.extend(more);
-        }
+        let mut dropped = self.not_chosen(target, Choice::Few)?;
+        remove(&dropped)?;
+        let more = self.superfluous(target)?;
+        remove(&more)?;
+        dropped.extend(more);
         Ok(dropped)
     }
 
-    fn remove(&self, target: &Target, choice: Choice) -> Result<Vec<PathBuf>> {
-        let superfluous = self.superfluous(target, choice)?;
-        for path in &superfluous {
-            fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+    /// The inputs of the target's folder that reach nothing by themselves. Where threads are at work, a run does not always
+    /// reach the same, so two have to say so.
+    fn superfluous(&self, target: &Target) -> Result<Vec<PathBuf>> {
+        let mut superfluous = self.not_chosen(target, Choice::Small)?;
+        if !superfluous.is_empty() {
+            let again = self.not_chosen(target, Choice::Small)?;
+            superfluous.retain(|path| again.contains(path));
         }
         Ok(superfluous)
     }
 
     /// The inputs of the target's folder that are not chosen.
-    fn superfluous(&self, target: &Target, choice: Choice) -> Result<Vec<PathBuf>> {
+    fn not_chosen(&self, target: &Target, choice: Choice) -> Result<Vec<PathBuf>> {
         let folder = root().join(target.committed_folder());
         let mut chosen = self.choose(target, &target.kept_folders(), &folder, choice)?;
         let mut dropped = Vec::new();
@@ -261,6 +258,10 @@ impl Merger {
 struct Input {
     hash: String,
     content: Vec<u8>,
+}
+
+fn remove(paths: &[PathBuf]) -> Result<()> {
+    paths.iter().try_for_each(|path| fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display())))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
