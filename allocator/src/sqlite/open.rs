@@ -215,9 +215,10 @@ impl SqliteStore {
 }
 
 /// SQLite takes a file that is empty or not there for a new one, and removes its log, which may hold all that was committed. A
-/// log is only made when there is something in the file, so that is no state of ours.
+/// log is only made when there is something in the file, so that is no state of ours. One byte is none to SQLite, which has to
+/// write it on some file systems.
 fn demand_file_beside_log(path: &Path) -> Result<()> {
-    let is_empty = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()) == 0;
+    let is_empty = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()) <= 1;
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     // First the log: whoever makes the file at this moment makes that last.
@@ -304,8 +305,10 @@ mod tests {
         let (whole, written) = (std::fs::read(&path).unwrap(), std::fs::read(&log).unwrap());
         drop(store);
         std::fs::write(&log, &written).unwrap();
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(kind(SqliteStore::open(&path, SqliteOptions::default())), Some(ErrorKind::Storage));
+        for empty in ["", "S"] {
+            std::fs::write(&path, empty).unwrap();
+            assert_eq!(kind(SqliteStore::open(&path, SqliteOptions::default())), Some(ErrorKind::Storage));
+        }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(kind(SqliteStore::open(&path, SqliteOptions::default())), Some(ErrorKind::Storage));
         assert_eq!(std::fs::read(&log).unwrap(), written);

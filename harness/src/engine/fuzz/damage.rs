@@ -276,11 +276,11 @@ impl<'a> Damage<'a> {
         self.changes.len() > 1 || self.is_old && !self.changes.is_empty()
     }
 
-    /// How many calls the damage cannot undo: a log ends where it is damaged, a file without a log that is empty is a new one,
-    /// and nothing else is undone without an error.
+    /// How many calls the damage cannot undo: a log ends where it is damaged, a file without a log and of one byte at most is a
+    /// new one to SQLite, and nothing else is undone without an error.
     fn surely_there(&self, origin: &Origin) -> usize {
         match self.changes.first() {
-            Some((place, [])) if !self.is_killed && place % origin.closed.len() == 0 => 0,
+            Some((place, [])) if !self.is_killed && place % origin.closed.len() <= 1 => 0,
             Some((place, _)) if self.is_in_log => {
                 let place = place % origin.killed.1.len().max(1);
                 origin.log_lengths.iter().filter(|length| **length <= place).count()
