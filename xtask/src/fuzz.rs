@@ -248,11 +248,16 @@ impl Campaign {
     }
 
     fn finds(&self, target: &Target, progress: &Progress, committed: &[PathBuf]) -> Result<Vec<Find>> {
+        let replay = |artifact: &PathBuf| {
+            let words = ["poolproof", "replay", &artifact.display().to_string(), "--sut", progress.broken.as_ref()?];
+            Some(shell_words::join(words))
+        };
         let find = |artifact: &PathBuf| {
             Ok(Find {
                 artifact: artifact.clone(),
                 committed: same_content(artifact, committed)?,
                 reproduce: self.fuzzer.reproduce(&target.name, &artifact.display().to_string()),
+                replay: replay(artifact),
             })
         };
         progress.artifacts.iter().map(find).collect()

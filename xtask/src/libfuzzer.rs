@@ -79,6 +79,8 @@ pub(crate) struct Progress {
     pub(crate) mean_steps: u64,
     /// Inputs that ended a run, as files.
     pub(crate) artifacts: Vec<PathBuf>,
+    /// The system that a scenario broke, as `--sut` takes it.
+    pub(crate) broken: Option<String>,
     /// Why the target could not go on, if it said so.
     pub(crate) unable: Option<String>,
 }
@@ -106,6 +108,9 @@ impl Progress {
             self.mean_steps = count.trim().parse().unwrap_or(0);
         } else if let Some((_, path)) = line.split_once("Test unit written to ") {
             self.take_artifact(path.trim());
+        } else if let Some(system) = line.strip_prefix("on ").and_then(|rest| rest.strip_suffix(" in")) {
+            // Between what is violated and the scenario.
+            self.broken.get_or_insert(system.to_owned());
         } else if let Some(why) = line.strip_prefix(CANNOT_GO_ON) {
             self.unable.get_or_insert(why.to_owned());
         }
@@ -232,6 +237,7 @@ mod tests {
         let progress = read(
             "#900: cov: 24 ft: 55 corp: 20 exec/s: 736133\n\
              #3\tNEW    cov: 12 ft: 13 corp: 2/3b lim: 4 exec/s: 0 rss: 74Mb\n\
+             on memory?strategy=next in\n\
              artifact_prefix='a/'; Test unit written to a/slow-unit-1\n\
              artifact_prefix='a/'; Test unit written to a/crash-c315\n\
              artifact_prefix='a/'; Test unit written to a/crash-c315\n\
@@ -239,7 +245,9 @@ mod tests {
              stat::mean_steps:               45\n",
         );
         let artifacts = vec![PathBuf::from("a/crash-c315")];
-        let expected = Progress { executions: 927, edges: 24, features: 55, mean_steps: 45, artifacts, unable: None };
+        let broken = Some("memory?strategy=next".to_owned());
+        let counts = Progress { executions: 927, edges: 24, features: 55, mean_steps: 45, ..Progress::default() };
+        let expected = Progress { artifacts, broken, ..counts };
         assert_eq!(progress, expected);
         assert_eq!(ending(exited(77), &progress), Ending::Found("crash".to_owned()));
         let unable = Progress { unable: Some("no folder".to_owned()), ..progress };

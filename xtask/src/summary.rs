@@ -41,6 +41,8 @@ pub(crate) struct Find {
     /// The committed file with the same content, when a replay found it.
     pub(crate) committed: Option<PathBuf>,
     pub(crate) reproduce: String,
+    /// The same without the fuzzer, where it is a scenario.
+    pub(crate) replay: Option<String>,
 }
 
 impl Report {
@@ -149,6 +151,9 @@ fn finds_of(report: &Report) -> String {
             text += &format!("  same content: {}\n", committed.display());
         }
         text += &format!("  reproduce:    {}\n", find.reproduce);
+        if let Some(replay) = &find.replay {
+            text += &format!("  replay:       {replay}\n");
+        }
     }
     text
 }
@@ -191,9 +196,12 @@ mod tests {
             artifact: "fuzz/artifacts/memory/crash-1".into(),
             committed: Some("corpus/regressions/one".into()),
             reproduce: "cargo fuzz run memory fuzz/artifacts/memory/crash-1".to_owned(),
+            replay: Some("poolproof replay fuzz/artifacts/memory/crash-1 --sut memory".to_owned()),
         });
         let text = finds(&[found]);
-        for part in ["fuzz/artifacts/memory/crash-1\n", "corpus/regressions/one\n", "cargo fuzz run memory"] {
+        for part in
+            ["fuzz/artifacts/memory/crash-1\n", "corpus/regressions/one\n", "cargo fuzz run memory", "poolproof replay"]
+        {
             assert!(text.contains(part), "{part:?} in {text}");
         }
     }
