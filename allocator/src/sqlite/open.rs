@@ -221,7 +221,7 @@ fn demand_file_beside_log(path: &Path) -> Result<()> {
     let is_empty = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len()) <= 1;
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
-    // First the log: whoever makes the file at this moment makes that last.
+    // First the log: whoever makes both at this moment makes it last.
     if !is_empty(Path::new(&log)) && is_empty(path) {
         return Err(Error::storage(
             "the file is empty or missing, but not its log (-wal): it is damaged, or was removed alone",

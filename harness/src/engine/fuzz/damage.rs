@@ -96,10 +96,10 @@ const PROBES: [Operation; 2] = [Operation::List { pool: None }, Operation::Advan
 /// At a wrong answer; and when the harness itself cannot go on.
 pub fn run(input: &[u8]) {
     let Some(damage) = Damage::read(input) else { return };
-    let origin = damage.origin();
+    let origin = damage.origin;
     let folder = tempfile::Builder::new().prefix("poolproof-").tempdir().expect("a temporary directory");
     let path = folder.path().join(FILE);
-    damage.write(origin, &path).expect("the file can be written");
+    damage.write(&path).expect("the file can be written");
     let Ok(allocator) = Allocator::open_with(&path, options()) else { return exercise(&path, origin) };
     let mut opened = Opened { allocator: Handle::own(allocator), origin, before: VecDeque::new(), is_in_use: false };
     let Some(told) = opened.told() else { return };
@@ -109,7 +109,7 @@ pub fn run(input: &[u8]) {
     } else {
         let calls = origin.states.iter().rposition(|state| *state == told);
         let calls = calls.unwrap_or_else(|| panic!("a state that never was is told without an error: {told:?}"));
-        let sure = damage.surely_there(origin);
+        let sure = damage.surely_there();
         assert!(calls >= sure, "{calls} of {} calls are told, but {sure} lie before the damage", origin.steps.len());
         opened.before = origin.answers[..calls].iter().cloned().collect();
         calls
@@ -154,6 +154,8 @@ fn options() -> SqliteOptions {
 
 /// How the file came to be.
 struct Origin {
+    /// Was it written by version 1, which kept most things once?
+    is_old: bool,
     variant: Variant,
     contract: Contract,
     steps: Vec<Step>,
@@ -189,17 +191,18 @@ impl Origin {
         OLD.get_or_init(|| {
             let same_today = Origin::make(Variant::default(), BEFORE_VERSION_1).expect("the file can be made");
             let killed = (VERSION_1.to_vec(), Vec::new());
-            Origin { closed: VERSION_1.to_vec(), killed, ..same_today }
+            Origin { is_old: true, closed: VERSION_1.to_vec(), killed, ..same_today }
         })
     }
 
     fn make(variant: Variant, before: &str) -> Result<Origin, Failure> {
-        let unable = |error: std::io::Error| Failure::Unable(error.to_string());
-        let folder = tempfile::tempdir().map_err(unable)?;
+        let failed = |error: std::io::Error| Failure::Unable(error.to_string());
+        let folder = tempfile::tempdir().map_err(failed)?;
         let (path, log) = (folder.path().join(FILE), folder.path().join(LOG));
         let mut sut = Sqlite::at(&path, variant)?;
         let scenario = read(before)?;
         let mut origin = Origin {
+            is_old: false,
             variant,
             contract: variant.contract(false),
             after: read(AFTER)?.steps,
@@ -215,11 +218,11 @@ impl Origin {
             let call = operation.resolve(|_, operand| literal(operand)).ok_or(Failure::Interrupted)?;
             origin.answers.push(sut.call(&call)?);
             origin.states.push(probed(&mut sut)?);
-            origin.log_lengths.push(fs::metadata(&log).map_err(unable)?.len() as usize);
+            origin.log_lengths.push(fs::metadata(&log).map_err(failed)?.len() as usize);
         }
-        origin.killed = (fs::read(&path).map_err(unable)?, fs::read(&log).map_err(unable)?);
+        origin.killed = (fs::read(&path).map_err(failed)?, fs::read(&log).map_err(failed)?);
         drop(sut);
-        origin.closed = fs::read(&path).map_err(unable)?;
+        origin.closed = fs::read(&path).map_err(failed)?;
         Ok(origin)
     }
 }
@@ -243,10 +246,7 @@ fn probed(sut: &mut dyn Sut) -> Result<Vec<Response>, Failure> {
 
 /// What an input does to the file.
 struct Damage<'a> {
-    /// Is it done to a file of version 1?
-    is_old: bool,
-    /// Is it done to one with pools that choose at random?
-    is_random: bool,
+    origin: &'static Origin,
     /// Is it done to what a killed process leaves?
     is_killed: bool,
     /// Is it done to the log?
@@ -266,19 +266,24 @@ impl<'a> Damage<'a> {
             changes.push((place, bytes));
             rest = tail;
         }
-        let (is_old, is_random) = (kind & 0x80 != 0, kind & 0x40 != 0);
+        let origin = match kind {
+            0x80.. => Origin::old(),
+            0x40.. => Origin::random(),
+            _ => Origin::new(),
+        };
         let (is_killed, is_in_log) = (kind & 1 == 1, kind & 3 == 3);
-        Some(Damage { is_old, is_random, is_killed, is_in_log, changes })
+        Some(Damage { origin, is_killed, is_in_log, changes })
     }
 
     /// Could the file say something else now, and agree with itself?
     fn may_be_another_history(&self) -> bool {
-        self.changes.len() > 1 || self.is_old && !self.changes.is_empty()
+        self.changes.len() > 1 || self.origin.is_old && !self.changes.is_empty()
     }
 
     /// How many calls the damage cannot undo: a log ends where it is damaged, a file without a log and of one byte at most is a
     /// new one to SQLite, and nothing else is undone without an error.
-    fn surely_there(&self, origin: &Origin) -> usize {
+    fn surely_there(&self) -> usize {
+        let origin = self.origin;
         match self.changes.first() {
             Some((place, [])) if !self.is_killed && place % origin.closed.len() <= 1 => 0,
             Some((place, _)) if self.is_in_log => {
@@ -289,16 +294,8 @@ impl<'a> Damage<'a> {
         }
     }
 
-    /// What is damaged.
-    fn origin(&self) -> &'static Origin {
-        match self {
-            Damage { is_old: true, .. } => Origin::old(),
-            Damage { is_random: true, .. } => Origin::random(),
-            _ => Origin::new(),
-        }
-    }
-
-    fn write(&self, origin: &Origin, path: &Path) -> std::io::Result<()> {
+    fn write(&self, path: &Path) -> std::io::Result<()> {
+        let origin = self.origin;
         let (mut file, mut log) = match self.is_killed {
             true => (origin.killed.0.clone(), Some(origin.killed.1.clone())),
             false => (origin.closed.clone(), None),
