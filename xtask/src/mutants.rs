@@ -105,7 +105,7 @@ fn try_all(fuzzer: &Fuzzer, mutants: &[String], arguments: &Arguments) -> Result
             } else {
                 score.without.push(trial)
             }
-            if seed == arguments.seeds && !with_state {
+            if [&score.with, &score.without].iter().all(|trials| trials.len() == arguments.seeds as usize) {
                 eprintln!("{}", row(score).join("  "));
             }
         }
