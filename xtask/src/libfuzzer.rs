@@ -13,13 +13,14 @@ pub(crate) const INPUT_TIMEOUT: Duration = Duration::from_secs(10);
 const RSS_LIMIT_MB: u32 = 2048;
 /// How our targets are best searched.
 ///
-/// Inputs have room for scenarios of some 60 steps: longer ones are slower and find little that shorter ones do not. They are as
-/// long as they are drawn, not longer and longer in the course of time.
+/// Inputs have room for scenarios of some 120 steps, libFuzzer's own length: longer ones find little that shorter ones do not, in
+/// shorter ones each step has a larger share of what every input costs. They are as long as they are drawn, not longer and longer
+/// in the course of time.
 ///
 /// libFuzzer's own bookkeeping would be most of the time. So inputs are not weighed by how rare their features are, a feature is
 /// that code is reached, not how often, and shorter inputs that reach the same do not take the places of longer ones.
 pub(crate) const OPTIONS: [(&str, &str); 5] =
-    [("max_len", "2048"), ("len_control", "0"), ("entropic", "0"), ("use_counters", "0"), ("reduce_inputs", "0")];
+    [("max_len", "4096"), ("len_control", "0"), ("entropic", "0"), ("use_counters", "0"), ("reduce_inputs", "0")];
 
 /// Options of every run.
 pub(crate) fn common_options(artifacts: &str) -> Vec<String> {

@@ -3,6 +3,7 @@
 //! Both kinds run the reference allocator, in turn, each from nothing and for the same time, without a sanitizer. Rates are
 //! executions a second times steps an execution; what counts is the ratio of their medians, as rates drift with the machine.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -63,14 +64,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ours.build(pair.ours)?;
         bare.build(pair.bare)?;
     }
+    // The finds of all rounds go when the last has been measured: a file system that has just lost thousands of files is slow to
+    // make new ones, which would count against whichever target comes next.
+    let finds = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut rows = Vec::new();
     let mut is_enough = true;
     for pair in &PAIRS {
         let (mut our_rates, mut bare_rates) = (Vec::new(), Vec::new());
         for _ in 0..arguments.rounds {
             // The bare ones run as `cargo fuzz run` would.
-            our_rates.push(measure(&ours, pair, pair.ours, libfuzzer::search_options(arguments.time, 1))?);
-            bare_rates.push(measure(&bare, pair, pair.bare, vec![libfuzzer::time_option(arguments.time)])?);
+            our_rates.push(measure(
+                &ours,
+                pair,
+                pair.ours,
+                libfuzzer::search_options(arguments.time, 1),
+                finds.path(),
+            )?);
+            bare_rates.push(measure(
+                &bare,
+                pair,
+                pair.bare,
+                vec![libfuzzer::time_option(arguments.time)],
+                finds.path(),
+            )?);
         }
         let (our, bare) = (median(our_rates), median(bare_rates));
         let ratio = our.steps_per_second() / bare.steps_per_second();
@@ -106,9 +122,9 @@ fn median(mut rates: Vec<Rate>) -> Rate {
     rates[rates.len() / 2]
 }
 
-fn measure(fuzzer: &Fuzzer, pair: &Pair, target: &str, options: Vec<String>) -> Result<Rate> {
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let mut command = fuzzer.command(target, &format!("{}", folder.path().display()));
+fn measure(fuzzer: &Fuzzer, pair: &Pair, target: &str, options: Vec<String>, finds: &Path) -> Result<Rate> {
+    let folder = tempfile::tempdir_in(finds).context("cannot make a temporary folder")?.keep();
+    let mut command = fuzzer.command(target, &folder.display().to_string());
     command.args(options).env("POOLPROOF_SUT", pair.sut);
     let mut progress = Progress::default();
     let start = Instant::now();
