@@ -85,6 +85,11 @@ impl Contract {
         [Method::Begin, Method::Commit, Method::Rollback].into_iter().all(|method| self.has(method))
     }
 
+    /// Is an allocation with several requests worth drawing: can it be asked, and is it all or nothing?
+    pub fn takes_several(&self) -> bool {
+        self.atomic && self.limits.several_requests
+    }
+
     /// The same for callers that share a handle, of whom none can have a transaction of its own.
     pub fn without_transactions(&self) -> Contract {
         let methods = self.methods.without(Method::Begin).without(Method::Commit).without(Method::Rollback);
@@ -238,12 +243,16 @@ pub struct Limits {
     pub longest_prefix: [u8; 2],
     /// IPv6 pools may lie where IPv4 is mapped into IPv6: `::ffff:0:0/96`.
     pub mapped_pools: bool,
+    /// Pools may hand out 0.0.0.0 and ::, which elsewhere stand for no address at all.
+    pub unspecified: bool,
     /// A pool must name its gateway.
     pub gateway_required: bool,
     /// Pools may have exclusions.
     pub exclusions: bool,
     /// Ranges of one pool may overlap each other.
     pub overlapping_ranges: bool,
+    /// One allocation may hold several requests.
+    pub several_requests: bool,
     /// One allocation may ask for several addresses of one pool.
     pub pool_twice: bool,
     /// What one call was granted in several pools can be released one by one; if not, such a
@@ -258,9 +267,11 @@ impl Default for Limits {
         Limits {
             longest_prefix: [32, 128],
             mapped_pools: true,
+            unspecified: true,
             gateway_required: false,
             exclusions: true,
             overlapping_ranges: true,
+            several_requests: true,
             pool_twice: true,
             partial_release: true,
             raw: false,

@@ -10,7 +10,7 @@ use smallvec::smallvec;
 
 use super::feedback::Event;
 use super::run::{Judged, Run, Runner, Stop, Watch, guarded};
-use super::stopwatch::Stopwatch;
+use super::stopwatch::{Lap, Stopwatch};
 use super::trace::{self, Trace};
 use crate::address::{Family, parse_prefix};
 use crate::contract::{Clock, Contract, Repeat};
@@ -259,9 +259,9 @@ impl Pass<'_> {
         if !self.runner.is_timing {
             return Ok(guarded(&self.runner.watchdog, || self.sut.call(call))??);
         }
-        let started = Instant::now();
+        let (lap, started) = (self.runner.is_timing_exactly.then(Lap::start), Instant::now());
         let response = guarded(&self.runner.watchdog, || self.sut.call(call));
-        let time = started.elapsed();
+        let time = lap.map_or_else(|| started.elapsed(), |lap| lap.elapsed());
         self.standing.run.time_in_calls += time;
         self.standing.run.longest_call = self.standing.run.longest_call.max(time);
         Ok(response??)
@@ -478,6 +478,9 @@ pub(super) fn outside<A>(contract: &Contract, operation: &Operation<A>) -> Optio
     match operation {
         Operation::Allocate { ttl_ms: Some(_), .. } if contract.clock == Clock::None => {
             Some("the system has no leases")
+        }
+        Operation::Allocate { requests, .. } if requests.len() > 1 && !contract.limits.several_requests => {
+            Some("the adapter has one request a call")
         }
         Operation::Allocate { requests, .. } if !contract.limits.pool_twice && asks_a_pool_twice(requests) => {
             Some("the adapter cannot ask one pool twice in a call")

@@ -118,6 +118,8 @@ pub struct Runner {
     shared: Option<Arc<Scenario>>,
     /// Is every call timed?
     pub(super) is_timing: bool,
+    /// Without what it waits for a processor? That takes some microseconds a call.
+    pub(super) is_timing_exactly: bool,
     /// After so much time a scenario goes no further.
     pub(super) limit: Option<Duration>,
     /// After every so many scenarios it is looked at whether what should be gone is gone: pools, and all after a reset.
@@ -164,6 +166,7 @@ impl Runner {
             watchdog: None,
             shared: None,
             is_timing: !sut.is_fast(),
+            is_timing_exactly: false,
             limit: None,
             audit_period: 1,
             keeps_state: false,
@@ -278,11 +281,12 @@ impl Runner {
         self.shared = Some(Arc::clone(scenario));
     }
 
-    /// The same with every call timed.
+    /// The same with every call timed exactly.
     pub fn run_timed(&mut self, sut: &mut dyn Sut, scenario: &Scenario) -> Result<Run, Failure> {
         let was_timing = std::mem::replace(&mut self.is_timing, true);
+        self.is_timing_exactly = true;
         let run = self.run(sut, scenario, &mut Unwatched);
-        self.is_timing = was_timing;
+        (self.is_timing, self.is_timing_exactly) = (was_timing, false);
         run
     }
 }

@@ -184,7 +184,7 @@ impl Lanes {
     fn rare(&self, rng: &mut Rng, caller: &Caller<'_>, pool: &Text, owner: &Text) -> Operation<Operand> {
         let is_second = *pool != caller.pools[0];
         match rng.u8(..4) {
-            0 if self.contract.atomic && is_second => {
+            0 if self.contract.takes_several() && is_second => {
                 allocate(owner, &[(&caller.pools[0], Want::Any), (pool, Want::Any)], None)
             }
             1 if self.contract.has(Method::PoolDelete) && is_second => Operation::DeletePool { pool: pool.clone() },

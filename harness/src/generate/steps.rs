@@ -31,7 +31,7 @@ const fn kind(weight: u16, applies: fn(&Contract) -> bool, draw: fn(&mut Drawn<'
 const KINDS: [Kind; 25] = [
     Kind { weight: 40, always: true, applies: |_| true, draw: |d, rng| d.allocate_any(rng) },
     kind(16, |_| true, |d, rng| d.allocate_named(rng)),
-    kind(6, |c| c.atomic, |d, rng| d.allocate_several(rng)),
+    kind(6, Contract::takes_several, |d, rng| d.allocate_several(rng)),
     kind(10, |c| c.blocks, |d, rng| d.allocate_block(rng)),
     kind(30, |c| c.has(Method::Release), |d, rng| d.release_own(rng)),
     kind(8, |c| c.has(Method::Release), |d, rng| d.release_odd(rng)),

@@ -70,7 +70,7 @@ fn pools(family: Family, contract: &Contract) -> String {
     } else {
         lines.push(format!("pool p5 {net}80/{} gateway {net}81", bits - 3));
     }
-    if contract.atomic {
+    if contract.takes_several() {
         // Whichever request fails, nothing of the others is left.
         lines.push(format!("release-owner \"b\"\npool p6 {net}90/{bits}\nallocate \"c\" p6"));
         lines.extend(["p4 + p5 + p6", "p4 + p6 + p5", "p6 + p5 + p4"].map(|pools| format!("allocate \"d\" {pools}")));

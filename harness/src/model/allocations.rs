@@ -183,6 +183,9 @@ impl Model {
 
     /// What speaks against requests beside earlier ones of the same call.
     fn reasons_against_company(&self, reasons: &mut Reasons, requests: &[Request]) {
+        if !self.contract.limits.several_requests {
+            reasons.push(Reason::may(Kind::Unsupported));
+        }
         let mut company = Company::new();
         for common in requests.iter().map(|request| company.meet(request)).filter(|common| *common != Common::Nothing) {
             self.reasons_against_common(reasons, common);

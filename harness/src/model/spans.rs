@@ -27,7 +27,7 @@ pub(super) fn share(one: &[Span], other: &[Span]) -> bool {
 }
 
 /// What of a list no hole covers; the holes are a list as well.
-pub(super) fn without(list: &[Span], holes: &[Span]) -> Vec<Span> {
+pub(crate) fn without(list: &[Span], holes: &[Span]) -> Vec<Span> {
     let mut left = Vec::with_capacity(list.len() + holes.len());
     for whole in list {
         let mut next = Some(whole.first);

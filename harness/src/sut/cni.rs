@@ -24,14 +24,14 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::home::Home;
+use super::outcome::{self, Ending, Outcome, check_owner, refuse};
 use super::strace::{Seen, Strace};
 use super::{Failure, Resource, Resources, Sut, procfs};
 use crate::address::{Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::contract::{Contract, Limits, ReleaseUnknown};
 use crate::fault::{Counted, Fault};
 use crate::operation::{
-    Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Refusal, Request, Response, Text, Want, Written,
-    is_name,
+    Allocation, Answer, Grants, Kind, Method, Operation, PoolShape, Request, Response, Text, Want, Written, is_name,
 };
 use crate::property::{Property, Violation};
 use output::Complaint;
@@ -112,24 +112,6 @@ impl Attachment {
     fn holds(&self, pool: &str, address: IpAddr) -> bool {
         self.grants.iter().any(|(of, held)| **of == *pool && *held == address)
     }
-}
-
-/// What a method gives inside: refusals and failures both end it.
-type Outcome<T> = Result<T, Ending>;
-
-enum Ending {
-    Refused(Refusal),
-    Failed(Failure),
-}
-
-impl From<Failure> for Ending {
-    fn from(failure: Failure) -> Ending {
-        Ending::Failed(failure)
-    }
-}
-
-fn refuse<T>(kind: Kind, message: &'static str) -> Outcome<T> {
-    Err(Ending::Refused(Refusal { kind, message: message.into() }))
 }
 
 impl Cni {
@@ -570,11 +552,7 @@ impl Sut for Cni {
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
         self.take_over();
-        match self.answer(operation) {
-            Ok(answer) => Ok(Ok(answer)),
-            Err(Ending::Refused(refusal)) => Ok(Err(refusal)),
-            Err(Ending::Failed(failure)) => Err(failure),
-        }
+        outcome::respond(self.answer(operation))
     }
 
     /// A plugin is a new process each time; a reset gives it a new folder.
@@ -642,12 +620,14 @@ fn contract(plugin: &Plugin) -> Contract {
             longest_prefix: [30, 126],
             // "IPNet IP and Mask version mismatch": plugins in Go take such an address for IPv4.
             mapped_pools: false,
+            unspecified: true,
             // It takes the first address where none is named.
             gateway_required: true,
             // Its configuration has none.
             exclusions: false,
             // "subnets … overlap".
             overlapping_ranges: false,
+            several_requests: true,
             // "range set 0 overlaps with 1".
             pool_twice: false,
             // DEL names an attachment, not an address.
@@ -656,10 +636,6 @@ fn contract(plugin: &Plugin) -> Contract {
         },
         ..Contract::default()
     }
-}
-
-fn check_owner(owner: &str) -> Outcome<()> {
-    if is_name(owner) { Ok(()) } else { refuse(Kind::Invalid, "the owner is malformed") }
 }
 
 /// A container identifier for each owner, never the same for two: the owner itself where CNI allows

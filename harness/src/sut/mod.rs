@@ -13,11 +13,15 @@ pub mod call;
 #[cfg(feature = "process")]
 pub mod cni;
 #[cfg(feature = "process")]
+pub mod dhcp;
+#[cfg(feature = "process")]
 mod home;
 #[cfg(feature = "reference")]
 pub mod memory;
 #[cfg(feature = "process")]
 pub mod orphans;
+#[cfg(feature = "process")]
+mod outcome;
 #[cfg(feature = "process")]
 pub mod process;
 #[cfg(feature = "process")]

@@ -59,6 +59,8 @@ pub const FORMS: &[Form] = &[
     },
     #[cfg(feature = "process")]
     Form { name: "cni", form: "cni:PLUGIN", help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local", start: cni },
+    #[cfg(feature = "process")]
+    Form { name: "dhcp4", form: "dhcp4:SERVER", help: "a DHCP server, started here: kea-dhcp4", start: dhcp4 },
 ];
 
 /// Starts the system that the text names.
@@ -184,5 +186,14 @@ fn cni(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failur
             Err(Failure::Unable("`cni:` needs a plugin after it: cni:/usr/lib/cni/host-local".to_owned()))
         }
         Some(path) => Ok(Box::new(super::cni::Cni::new(path.into())?)),
+    }
+}
+
+#[cfg(feature = "process")]
+fn dhcp4(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    refuse_options("dhcp4", options)?;
+    match rest {
+        None | Some("") => Err(Failure::Unable("`dhcp4:` needs a server after it: dhcp4:kea-dhcp4".to_owned())),
+        Some(program) => Ok(Box::new(super::dhcp::Dhcp::start(program.as_ref())?)),
     }
 }

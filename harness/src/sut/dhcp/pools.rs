@@ -1,0 +1,162 @@
+//! The pools of a DHCP server, as it is told of them, and which client holds what in them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::address::{Family, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
+use crate::model::spans;
+use crate::operation::{Kind, PoolShape, Text};
+use crate::sut::outcome::{Outcome, refuse};
+
+/// A pool: a subnet of the server.
+#[derive(Clone)]
+pub(super) struct Pool {
+    pub(super) prefix: Ipv4Net,
+    /// The addresses that the server may hand out: sorted, disjoint.
+    pub(super) ranges: Vec<Span>,
+    /// Tells it from the other pools there are.
+    pub(super) number: u16,
+}
+
+impl Pool {
+    /// Reads prefix and shape as the protocol does; nothing where they are malformed.
+    pub(super) fn read(prefix: &str, shape: &PoolShape, number: u16) -> Option<Pool> {
+        let IpNet::V4(prefix) = parse_prefix(prefix)? else { return None };
+        let ranges = allocatable(prefix, shape)?;
+        Some(Pool { prefix, ranges, number })
+    }
+
+    pub(super) fn overlaps(&self, other: &Pool) -> bool {
+        self.prefix.contains(&other.prefix) || other.prefix.contains(&self.prefix)
+    }
+
+    pub(super) fn may_grant(&self, address: Ipv4Addr) -> bool {
+        self.ranges.iter().any(|range| range.contains(number(address.into())))
+    }
+
+    fn capacity(&self) -> u128 {
+        self.ranges.iter().map(|range| range.count().saturated()).sum()
+    }
+}
+
+/// What of a prefix may be handed out: its ranges, else all of it, without gateway, exclusions, network and broadcast address.
+/// Nothing where the shape is malformed.
+fn allocatable(prefix: Ipv4Net, shape: &PoolShape) -> Option<Vec<Span>> {
+    let whole = Span::of_prefix(prefix.into());
+    let inside = |(family, span): (Family, Span)| (family == Family::V4 && whole.covers(span)).then_some(span);
+    let ranges = shape.ranges.iter().map(|(first, last)| inside(parse_range(first, last)?));
+    let mut ranges = ranges.collect::<Option<Vec<Span>>>()?;
+    if ranges.is_empty() {
+        ranges.push(whole);
+    }
+    let exclusions = shape.exclude.iter().map(|what| inside(parse_exclusion(what)?));
+    let mut holes = exclusions.collect::<Option<Vec<Span>>>()?;
+    if let Some(gateway) = &shape.gateway {
+        let gateway = parse_address(gateway)?;
+        holes.push(inside((Family::of(gateway), Span::one(number(gateway))))?);
+    }
+    if prefix.prefix_len() <= 30 {
+        holes.extend([Span::one(whole.first), Span::one(whole.last)]);
+    }
+    spans::merge(&mut ranges);
+    spans::merge(&mut holes);
+    Some(spans::without(&ranges, &holes))
+}
+
+/// All pools, by name.
+#[derive(Clone, Default)]
+pub(super) struct Pools {
+    pools: BTreeMap<Text, Pool>,
+    /// What each client remembers to hold, by the number of the pool and the owner.
+    held: HashMap<(u16, Text), Ipv4Addr>,
+}
+
+impl Pools {
+    pub(super) fn get(&self, name: &str) -> Option<&Pool> {
+        self.pools.get(name)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Outcome<&Pool> {
+        self.get(name).map_or_else(|| refuse(Kind::NotFound, "there is no such pool"), Ok)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Text, &Pool)> {
+        self.pools.iter()
+    }
+
+    /// The first number that no pool has.
+    pub(super) fn free_number(&self) -> u16 {
+        let is_free = |number: &u16| !self.pools.values().any(|pool| pool.number == *number);
+        (0..=u16::MAX).find(is_free).unwrap_or(u16::MAX)
+    }
+
+    /// Puts it in, or in the place of the one with its name.
+    pub(super) fn insert(&mut self, name: &Text, pool: Pool) {
+        self.pools.insert(name.clone(), pool);
+    }
+
+    /// Takes it out, and what was held in it.
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(gone) = self.pools.remove(name) {
+            self.held.retain(|(pool, _), _| *pool != gone.number);
+        }
+    }
+
+    /// What this client remembers to hold.
+    pub(super) fn held(&self, pool: &Pool, owner: &Text) -> Option<Ipv4Addr> {
+        self.held.get(&(pool.number, owner.clone())).copied()
+    }
+
+    /// What it remembers to hold in all pools.
+    pub(super) fn held_by(&self, owner: &Text) -> Vec<(Text, Pool, Ipv4Addr)> {
+        let held =
+            self.pools.iter().filter_map(|(name, pool)| Some((name.clone(), pool.clone(), self.held(pool, owner)?)));
+        held.collect()
+    }
+
+    /// Does anybody remember to hold this?
+    pub(super) fn is_held(&self, pool: &Pool, address: Ipv4Addr) -> bool {
+        self.held.iter().any(|((number, _), held)| *number == pool.number && *held == address)
+    }
+
+    /// Do clients hold as much as there is?
+    pub(super) fn is_full(&self, pool: &Pool) -> bool {
+        self.held.keys().filter(|(number, _)| *number == pool.number).count() as u128 >= pool.capacity()
+    }
+
+    /// This client remembers this from now on.
+    pub(super) fn hold(&mut self, pool: &Pool, owner: &Text, address: Ipv4Addr) {
+        self.held.insert((pool.number, owner.clone()), address);
+    }
+
+    /// This client no longer remembers to hold anything here.
+    pub(super) fn forget(&mut self, pool: &Pool, owner: &Text) {
+        self.held.remove(&(pool.number, owner.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::text;
+
+    #[test]
+    fn what_may_be_handed_out_is_the_ranges_less_gateway_exclusions_and_edges() {
+        let read = |prefix: &str, shape: PoolShape| {
+            let pool = Pool::read(prefix, &shape, 0)?;
+            let ends = |range: &Span| format!("{}-{}", Family::V4.address(range.first), Family::V4.address(range.last));
+            Some(pool.ranges.iter().map(ends).collect::<Vec<_>>().join(" "))
+        };
+        let plain = PoolShape::default;
+        assert_eq!(read("10.0.0.0/29", plain()).unwrap(), "10.0.0.1-10.0.0.6");
+        assert_eq!(read("10.0.0.0/31", plain()).unwrap(), "10.0.0.0-10.0.0.1");
+        let ranges = vec![(text("10.0.0.0"), text("10.0.0.3")), (text("10.0.0.3"), text("10.0.0.6"))];
+        let shape = PoolShape { ranges, gateway: Some(text("10.0.0.1")), exclude: vec![text("10.0.0.4/31")] };
+        assert_eq!(read("10.0.0.0/29", shape).unwrap(), "10.0.0.2-10.0.0.3 10.0.0.6-10.0.0.6");
+        assert_eq!(read("10.0.0.0/29", PoolShape { gateway: Some(text("10.0.0.8")), ..plain() }), None);
+        assert_eq!(read("10.0.0.1/29", plain()), None);
+        assert_eq!(read("fd00::/64", plain()), None);
+    }
+}
