@@ -27,7 +27,13 @@ pub(crate) struct Crate {
     /// Is only what is under test instrumented, and not the harness?
     watches_subject_only: bool,
     options: &'static [&'static str],
+    /// Are the files of its targets in memory, where the machine has a place for that?
+    keeps_files_in_memory: bool,
 }
+
+/// Files are kept in memory here (Linux, tmpfs(5)). What a disk takes is nothing that targets are about, and on a busy one an
+/// input of a hundred commits would look like a hang.
+const MEMORY: &str = "/dev/shm";
 
 /// Compared values are not traced: scenarios are not made of magic numbers, where bytes are the subject there are
 /// dictionaries, and it takes more than half of the time.
@@ -46,6 +52,7 @@ pub(crate) const SANITIZED: Crate = Crate {
     has_sanitizer: true,
     watches_subject_only: false,
     options: &[NO_TRACE],
+    keeps_files_in_memory: true,
 };
 /// Ours without and with the harness as it is in use, which is many times as fast.
 pub(crate) const FAST: Crate = Crate {
@@ -62,6 +69,7 @@ pub(crate) const RIVAL: Crate = Crate {
     has_sanitizer: false,
     watches_subject_only: false,
     options: &[],
+    keeps_files_in_memory: false,
 };
 /// The one that is written as cargo-fuzz's book writes targets, likewise.
 pub(crate) const BARE: Crate = Crate { folder: "rivals/bare", build_folder: "target/rivals-bare", ..RIVAL };
@@ -78,7 +86,8 @@ pub(crate) struct Fuzzer {
 impl Fuzzer {
     pub(crate) fn new(of: Crate, toolchain: Toolchain, interrupt: Interrupt) -> Result<Self> {
         toolchain.require_cargo_fuzz()?;
-        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let in_memory = of.keeps_files_in_memory.then(|| tempfile::tempdir_in(MEMORY).ok()).flatten();
+        let scratch = in_memory.map_or_else(tempfile::tempdir, Ok).context("cannot make a temporary folder")?;
         Ok(Self { of, scratch, toolchain, interrupt })
     }
 

@@ -6,6 +6,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`client`] | which client an owner is |
 //! | [`pools`] | the pools, as the server is told of them, and which client holds what |
 //! | [`server`] | what a server must be able to do; [`kea`] does it |
 //! | [`v4`] | messages of DHCPv4 |
@@ -14,6 +15,7 @@
 //! a pool is malformed where the server takes it, whether an address that was refused is taken or none of the pool's, and who else
 //! holds an address that is released. What is held and how much there is, the server says itself.
 
+mod client;
 mod kea;
 mod pools;
 mod server;
@@ -32,8 +34,9 @@ use crate::operation::{
     Allocation, Answer, Kind, Method, Operation, PoolShape, Request, Response, Text, Want, Written, is_name,
 };
 use crate::property::{Property, Violation};
+use client::{client_of, owner_of};
 use pools::{Pool, Pools};
-use server::{Server, Stop, client_of, owner_of};
+use server::{Server, Stop};
 use v4::{Bound, Link, Relay, Route, Trouble};
 
 /// A DHCP server.
@@ -261,7 +264,7 @@ impl Dhcp {
             listed.extend(leases.into_iter().map(|lease| Allocation {
                 pool: name.clone(),
                 address: Grant::Address(lease.address.into()),
-                owner: owner_of(&lease.client),
+                owner: owner_of(&lease.client, pools.owners()),
                 expires_ms: None,
             }));
         }

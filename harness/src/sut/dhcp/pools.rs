@@ -109,6 +109,11 @@ impl Pools {
         self.held.get(&(pool.number, owner.clone())).copied()
     }
 
+    /// Everybody who remembers to hold something.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Text> {
+        self.held.keys().map(|(_, owner)| owner)
+    }
+
     /// What it remembers to hold in all pools.
     pub(super) fn held_by(&self, owner: &Text) -> Vec<(Text, Pool, Ipv4Addr)> {
         let held =

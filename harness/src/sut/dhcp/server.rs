@@ -6,7 +6,7 @@ use std::path::Path;
 use super::kea::Kea;
 use super::pools::{Pool, Pools};
 use crate::address::Family;
-use crate::operation::{PoolShape, Text};
+use crate::operation::PoolShape;
 use crate::sut::outcome::Outcome;
 use crate::sut::{Failure, Resources};
 
@@ -82,37 +82,4 @@ pub(super) fn start(program: &Path, family: Family) -> Result<Box<dyn Server>, F
 pub(super) fn free_port() -> Result<u16, Failure> {
     let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
     port.map(|address| address.port()).map_err(|error| Failure::Unable(format!("there is no free port: {error}")))
-}
-
-/// The identifier of an owner as a client. It begins with 0, "not a hardware address" (RFC 2132 section 9.14); where that would
-/// be too long it is the owner alone, whose first byte is not 0.
-pub(super) fn client_of(owner: &str) -> Vec<u8> {
-    let marked = owner.len() < usize::from(u8::MAX);
-    marked.then_some(0).into_iter().chain(owner.bytes()).collect()
-}
-
-/// The owner whose identifier this is; what nobody has is shown as it is.
-pub(super) fn owner_of(client: &[u8]) -> Text {
-    let name = match client {
-        [0, name @ ..] => name,
-        name => name,
-    };
-    match str::from_utf8(name) {
-        Ok(name) => name.into(),
-        Err(_) => format!("the client {client:02x?}").into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn owners_become_clients_and_clients_owners() {
-        for owner in ["a", "ä\u{1}", &"x".repeat(254), &"x".repeat(255)] {
-            let client = client_of(owner);
-            assert!((2..=255).contains(&client.len()), "{}", client.len());
-            assert_eq!(&*owner_of(&client), owner);
-        }
-    }
 }
