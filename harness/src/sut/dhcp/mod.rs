@@ -21,6 +21,7 @@ mod pools;
 mod server;
 mod v4;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ use v4::{Bound, Link, Relay, Route, Trouble};
 pub struct Dhcp {
     contract: Contract,
     shared: Arc<Mutex<Shared>>,
+    /// A client does one thing after the other, whoever asks it to: each has one of these while it does.
+    clients: Arc<[Mutex<()>]>,
     relay: Relay,
     /// Which of several callers this is; the first is 0.
     lane: u8,
@@ -53,6 +56,9 @@ pub struct Dhcp {
     /// How often somebody has given something back.
     releases: usize,
 }
+
+/// More clients than this sometimes wait for each other, which nobody minds.
+const CLIENTS_AT_ONCE: usize = 64;
 
 /// What all callers have in common.
 struct Shared {
@@ -71,7 +77,8 @@ impl Dhcp {
         let contract = contract();
         let relay = Relay::new(server.address(), server.reply_port(), Duration::from_millis(contract.timeout_ms));
         let shared = Arc::new(Mutex::new(Shared { server, pools: Pools::default() }));
-        Ok(Dhcp { contract, shared, relay, lane: 0, others: 0, repeats: 0, releases: 0 })
+        let clients = (0..CLIENTS_AT_ONCE).map(|_| Mutex::default()).collect();
+        Ok(Dhcp { contract, shared, clients, relay, lane: 0, others: 0, repeats: 0, releases: 0 })
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -337,6 +344,8 @@ impl Sut for Dhcp {
     }
 
     fn call(&mut self, operation: &Operation) -> Result<Response, Failure> {
+        let clients = self.clients.clone();
+        let _turn = client_in(operation).map(|owner| turn(&clients, owner));
         outcome::respond(self.answer(operation))
     }
 
@@ -372,10 +381,14 @@ impl Sut for Dhcp {
     /// Another relay agent on the same links.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
         self.others += 1;
-        let (server, reply_port) = (self.shared().server.address(), self.shared().server.reply_port());
+        let (server, reply_port) = {
+            let shared = self.shared();
+            (shared.server.address(), shared.server.reply_port())
+        };
         Ok(Some(Box::new(Dhcp {
             contract: self.contract.clone(),
             shared: self.shared.clone(),
+            clients: self.clients.clone(),
             relay: Relay::new(server, reply_port, Duration::from_millis(self.contract.timeout_ms)),
             lane: self.others,
             others: 0,
@@ -387,6 +400,22 @@ impl Sut for Dhcp {
     fn diagnostics(&self) -> String {
         self.shared().server.diagnostics()
     }
+}
+
+/// Who is to do something.
+fn client_in(operation: &Operation) -> Option<&Text> {
+    match operation {
+        Operation::Allocate { owner, .. } | Operation::ReleaseOwner { owner } => Some(owner),
+        Operation::Release { owner, .. } => owner.as_ref(),
+        _ => None,
+    }
+}
+
+/// Waits until this client does nothing else.
+fn turn<'a>(clients: &'a [Mutex<()>], owner: &Text) -> MutexGuard<'a, ()> {
+    let mut hasher = DefaultHasher::new();
+    owner.hash(&mut hasher);
+    clients[hasher.finish() as usize % clients.len()].lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a DHCP server promises.
