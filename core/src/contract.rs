@@ -255,6 +255,8 @@ pub struct Limits {
     pub several_requests: bool,
     /// One allocation may ask for several addresses of one pool.
     pub pool_twice: bool,
+    /// A pool may hand out addresses and blocks of several lengths at the same time.
+    pub mixed_blocks: bool,
     /// What one call was granted in several pools can be released one by one; if not, such a
     /// release is `unsupported`.
     pub partial_release: bool,
@@ -273,6 +275,7 @@ impl Default for Limits {
             overlapping_ranges: true,
             several_requests: true,
             pool_twice: true,
+            mixed_blocks: true,
             partial_release: true,
             raw: false,
         }

@@ -76,6 +76,9 @@ impl Model {
             }
             return;
         };
+        if !self.contract.limits.mixed_blocks {
+            reasons.push(Reason::may(Kind::Unsupported));
+        }
         match &request.want {
             Want::Any => {}
             Want::Block(_) if !self.contract.blocks => {

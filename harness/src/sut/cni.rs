@@ -630,6 +630,7 @@ fn contract(plugin: &Plugin) -> Contract {
             several_requests: true,
             // "range set 0 overlaps with 1".
             pool_twice: false,
+            mixed_blocks: true,
             // DEL names an attachment, not an address.
             partial_release: false,
             raw: false,

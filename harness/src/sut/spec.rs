@@ -8,6 +8,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::{Failure, Sut};
+#[cfg(feature = "process")]
+use crate::address::Family;
 #[cfg(feature = "reference")]
 use crate::contract::Contract;
 
@@ -60,7 +62,9 @@ pub const FORMS: &[Form] = &[
     #[cfg(feature = "process")]
     Form { name: "cni", form: "cni:PLUGIN", help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local", start: cni },
     #[cfg(feature = "process")]
-    Form { name: "dhcp4", form: "dhcp4:SERVER", help: "a DHCP server, started here: kea-dhcp4", start: dhcp4 },
+    Form { name: "dhcp4", form: "dhcp4:SERVER", help: "a DHCPv4 server, started here: kea-dhcp4", start: dhcp4 },
+    #[cfg(feature = "process")]
+    Form { name: "dhcp6", form: "dhcp6:SERVER", help: "a DHCPv6 server, started here: kea-dhcp6", start: dhcp6 },
 ];
 
 /// Starts the system that the text names.
@@ -194,6 +198,15 @@ fn dhcp4(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Fail
     refuse_options("dhcp4", options)?;
     match rest {
         None | Some("") => Err(Failure::Unable("`dhcp4:` needs a server after it: dhcp4:kea-dhcp4".to_owned())),
-        Some(program) => Ok(Box::new(super::dhcp::Dhcp::start(program.as_ref())?)),
+        Some(program) => Ok(Box::new(super::dhcp::Dhcp::start(program.as_ref(), Family::V4)?)),
+    }
+}
+
+#[cfg(feature = "process")]
+fn dhcp6(options: Option<&str>, rest: Option<&str>) -> Result<Box<dyn Sut>, Failure> {
+    refuse_options("dhcp6", options)?;
+    match rest {
+        None | Some("") => Err(Failure::Unable("`dhcp6:` needs a server after it: dhcp6:kea-dhcp6".to_owned())),
+        Some(program) => Ok(Box::new(super::dhcp::Dhcp::start(program.as_ref(), Family::V6)?)),
     }
 }

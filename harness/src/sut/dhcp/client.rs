@@ -4,8 +4,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::operation::Text;
 
-/// Kea takes no longer ones, which RFC 2132 allows (section 9.14: up to 255 bytes), and does not say so.
-const LONGEST: usize = 128;
+/// Kea takes no identifiers of more than 128 bytes in DHCPv4, where RFC 2132 allows 255 (section 9.14), and does not say so. In
+/// DHCPv6 more are not allowed, and two go before it (RFC 8415 section 11.1).
+const LONGEST: usize = 126;
 /// What comes before an owner: "not a hardware address" (RFC 2132 section 9.14).
 const MARK: u8 = 0;
 
@@ -37,7 +38,7 @@ mod tests {
 
     #[test]
     fn owners_become_clients_and_clients_owners() {
-        for owner in ["a", "\u{e4}\u{1}", &"x".repeat(127), &"x".repeat(128), &"y".repeat(255)] {
+        for owner in ["a", "\u{e4}\u{1}", &"x".repeat(125), &"x".repeat(126), &"y".repeat(255)] {
             let (client, known) = (client_of(owner), [Text::from("other"), Text::from(owner)]);
             assert!((2..=LONGEST).contains(&client.len()), "{}", client.len());
             assert_eq!(&*owner_of(&client, known.iter()), owner);

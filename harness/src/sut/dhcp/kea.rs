@@ -1,4 +1,4 @@
-//! ISC Kea, `kea-dhcp4`: its configuration, and its control channel (Kea Administrator Reference Manual, sections 8 and 17).
+//! ISC Kea, `kea-dhcp4` and `kea-dhcp6`: its configuration, and its control channel (Kea Administrator Reference Manual, sections 8, 9 and 17).
 //!
 //! It has the files of a temporary directory, two ports of the loopback interface, and answers in order, with one thread. What is
 //! held is asked of its hook library `lease_cmds`, how much there is of its statistics.
@@ -6,18 +6,22 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddrV4, SocketAddrV6};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::pools::{Pool, Pools};
+use super::relay::Relay;
 use super::server::{Lease, Server, Stop, free_port};
-use crate::address::{Family, Span};
+use super::v4::Relay4;
+use super::v6::{self, Relay6};
+use crate::address::{Family, Grant, Span};
 use crate::interrupt;
 use crate::operation::{Kind, PoolShape};
 use crate::sut::home::Home;
@@ -56,10 +60,12 @@ const HELD: u64 = 0;
 /// A Kea that runs for us.
 pub(super) struct Kea {
     program: PathBuf,
+    family: Family,
     hooks: &'static str,
     home: Home,
     process: Option<Process>,
     port: u16,
+    /// The port of a relay to which it answers, for DHCPv4.
     reply_port: u16,
     /// The numbers of pools that may have leases.
     used: BTreeSet<u16>,
@@ -71,15 +77,16 @@ pub(super) struct Kea {
 
 impl Kea {
     /// Starts it without any pools.
-    pub(super) fn start(program: &Path) -> Result<Kea, Failure> {
+    pub(super) fn start(program: &Path, family: Family) -> Result<Kea, Failure> {
         let has_hooks = |folder: &&str| HOOKS.iter().all(|hook| Path::new(folder).join(hook).is_file());
         let hooks = HOOK_FOLDERS.into_iter().find(has_hooks).ok_or_else(|| {
             let folders = HOOK_FOLDERS.join(", ");
             Failure::Unable(format!("Kea's hook libraries {} are in none of {folders}", HOOKS.join(" and ")))
         })?;
-        let (port, reply_port) = (free_port()?, free_port()?);
+        let (port, reply_port) = (free_port(family)?, free_port(family)?);
         let mut kea = Kea {
             program: program.to_owned(),
+            family,
             hooks,
             home: Home::new()?,
             process: None,
@@ -94,7 +101,7 @@ impl Kea {
                 return Ok(kea);
             }
             kea.process = None;
-            (kea.port, kea.reply_port) = (free_port()?, free_port()?);
+            (kea.port, kea.reply_port) = (free_port(family)?, free_port(family)?);
         }
         kea.launch(&Pools::default()).map(|()| kea)
     }
@@ -106,8 +113,10 @@ impl Kea {
         // What the last process left would look like an answer.
         let _ = fs::remove_file(self.file("control"));
         let mut command = Command::new(&self.program);
-        let ports = [self.port, self.reply_port].map(|port| port.to_string());
-        command.arg("-c").arg(&file).args(["-p", &ports[0], "-P", &ports[1]]);
+        command.arg("-c").arg(&file).args(["-p", &self.port.to_string()]);
+        if self.family == Family::V4 {
+            command.args(["-P", &self.reply_port.to_string()]);
+        }
         command.env("KEA_PIDFILE_DIR", self.home.temporary()).env("KEA_LOCKFILE_DIR", self.home.temporary());
         self.process = Some(Process::start(command)?);
         self.await_control()
@@ -151,36 +160,62 @@ impl Kea {
 
     fn configuration_with(&self, subnets: Vec<Value>) -> Value {
         let hooks: Vec<Value> = HOOKS.map(|hook| json!({ "library": format!("{}/{hook}", self.hooks) })).to_vec();
-        json!({ "Dhcp4": {
-            "interfaces-config": { "interfaces": ["lo"], "dhcp-socket-type": "udp" },
+        let mut server = json!({
             "control-socket": { "socket-type": "unix", "socket-name": self.file("control").to_string_lossy() },
             // `lfc-interval` 0: nobody tidies the file up behind its back.
             "lease-database": { "type": "memfile", "name": self.lease_file().to_string_lossy(), "lfc-interval": 0 },
             "hooks-libraries": hooks,
             // Answers are in order.
             "multi-threading": { "enable-multi-threading": false },
-            // A client that it does not know, and that asks for an address elsewhere, is told so.
-            "authoritative": true,
             "valid-lifetime": LIFETIME_S,
-            "subnet4": subnets,
             "loggers": [{
-                "name": "kea-dhcp4",
+                "name": self.name(),
                 "severity": "ERROR",
                 "output_options": [{ "output": self.file("kea.log").to_string_lossy(), "maxsize": 1 << 20, "maxver": 1 }],
             }],
-        }})
+        });
+        server[format!("subnet{}", self.digit())] = json!(subnets);
+        match self.family {
+            Family::V4 => {
+                server["interfaces-config"] = json!({ "interfaces": ["lo"], "dhcp-socket-type": "udp" });
+                // A client that it does not know, and that asks for an address elsewhere, is told so.
+                server["authoritative"] = json!(true);
+            }
+            Family::V6 => {
+                server["interfaces-config"] = json!({ "interfaces": ["lo/::1"] });
+                // Else it makes an identifier of a hardware address, and the loopback interface has none.
+                server["server-id"] =
+                    json!({ "type": "EN", "enterprise-id": 2495, "identifier": "01", "persist": false });
+            }
+        }
+        json!({ format!("Dhcp{}", self.digit()): server })
     }
 
     fn subnet(&self, pool: &Pool) -> Value {
-        let range = |span: &Span| format!("{} - {}", Family::V4.address(span.first), Family::V4.address(span.last));
-        let pools: Vec<Value> = pool.ranges.iter().map(|span| json!({ "pool": range(span) })).collect();
+        let range = |span: &Span| format!("{} - {}", self.family.address(span.first), self.family.address(span.last));
         let relays: Vec<String> = (0..LANES).map(|lane| self.relay_address(pool, lane).to_string()).collect();
-        json!({
+        let mut subnet = json!({
             "id": subnet_id(pool.number),
             "subnet": pool.prefix.to_string(),
             "relay": { "ip-addresses": relays },
-            "pools": pools,
-        })
+        });
+        match pool.blocks {
+            None => subnet["pools"] = pool.ranges.iter().map(|span| json!({ "pool": range(span) })).collect(),
+            Some(length) => subnet["pd-pools"] = pool.prefixes(length).map(|prefix| pd_pool(prefix, length)).collect(),
+        }
+        subnet
+    }
+
+    /// The names that differ in the families differ by it.
+    fn digit(&self) -> char {
+        match self.family {
+            Family::V4 => '4',
+            Family::V6 => '6',
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("kea-dhcp{}", self.digit())
     }
 
     /// A command and its answer: the arguments where it was done, nothing where there was nothing to do it to.
@@ -227,18 +262,23 @@ impl Kea {
 }
 
 impl Server for Kea {
-    fn address(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port)
+    fn relay(&self, limit: Duration) -> Box<dyn Relay> {
+        match self.family {
+            Family::V4 => {
+                Box::new(Relay4::new(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port), self.reply_port, limit))
+            }
+            Family::V6 => Box::new(Relay6::new(SocketAddrV6::new(Ipv6Addr::LOCALHOST, self.port, 0, 0), limit)),
+        }
     }
 
-    fn reply_port(&self) -> u16 {
-        self.reply_port
-    }
-
-    /// All of 127.0.0.0/8 is on the loopback interface. Kea has the first address of it.
-    fn relay_address(&self, pool: &Pool, lane: u8) -> Ipv4Addr {
+    /// All of 127.0.0.0/8 is on the loopback interface, and Kea has the first address of it. Of IPv6 nobody needs to have it: a
+    /// network for documentation (RFC 3849).
+    fn relay_address(&self, pool: &Pool, lane: u8) -> IpAddr {
         let [high, low] = pool.number.to_be_bytes();
-        Ipv4Addr::new(127, 1 + lane, high, low)
+        match self.family {
+            Family::V4 => Ipv4Addr::new(127, 1 + lane, high, low).into(),
+            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, lane.into(), pool.number).into(),
+        }
     }
 
     /// A configuration that fails half-way would leave it without the old one, so it is tested first.
@@ -265,32 +305,38 @@ impl Server for Kea {
     }
 
     fn leases(&mut self, pool: &Pool) -> Result<Vec<Lease>, Failure> {
-        let found = self.control("lease4-get-all", json!({ "subnets": [subnet_id(pool.number)] }))?;
+        let command = format!("lease{}-get-all", self.digit());
+        let found = self.control(&command, json!({ "subnets": [subnet_id(pool.number)] }))?;
         let Some(found) = found else { return Ok(Vec::new()) };
         let leases = found["leases"].as_array().map(Vec::as_slice).unwrap_or_default();
         let held = leases.iter().filter(|lease| lease["state"].as_u64() == Some(HELD));
         held.map(|lease| {
-            read_lease(lease)
-                .ok_or_else(|| Failure::total(format!("`lease4-get-all` shows {lease}, which is no lease")))
+            read_lease(lease).ok_or_else(|| Failure::total(format!("`{command}` shows {lease}, which is no lease")))
         })
         .collect()
     }
 
     fn usage(&mut self, pool: &Pool) -> Result<(u128, u128), Failure> {
-        let number = subnet_id(pool.number);
-        let found = self.control("stat-lease4-get", json!({ "subnet-id": number }))?.unwrap_or_default();
+        let command = format!("stat-lease{}-get", self.digit());
+        let found = self.control(&command, json!({ "subnet-id": subnet_id(pool.number) }))?.unwrap_or_default();
         let table = &found["result-set"];
         let columns = table["columns"].as_array().map(Vec::as_slice).unwrap_or_default();
         let cell = |name: &str| {
             let place = columns.iter().position(|column| column == name)?;
             table["rows"][0][place].as_u64().map(u128::from)
         };
-        let counts = cell("total-addresses").zip(cell("assigned-addresses"));
-        counts.ok_or_else(|| Failure::total(format!("`stat-lease4-get` shows {found}, which counts nothing")))
+        let [all, held] = match (self.family, pool.blocks) {
+            (Family::V4, _) => ["total-addresses", "assigned-addresses"],
+            (Family::V6, None) => ["total-nas", "assigned-nas"],
+            (Family::V6, Some(_)) => ["total-pds", "assigned-pds"],
+        };
+        let counts = cell(all).zip(cell(held));
+        counts.ok_or_else(|| Failure::total(format!("`{command}` shows {found}, which counts nothing")))
     }
 
-    fn clear(&mut self, address: Ipv4Addr) -> Result<(), Failure> {
-        self.control("lease4-del", json!({ "ip-address": address.to_string() })).map(|_| ())
+    fn clear(&mut self, address: IpAddr) -> Result<(), Failure> {
+        let command = format!("lease{}-del", self.digit());
+        self.control(&command, json!({ "ip-address": address.to_string() })).map(|_| ())
     }
 
     fn empty(&mut self) -> Result<(), Failure> {
@@ -301,8 +347,9 @@ impl Server for Kea {
             self.used.clear();
             return self.launch(&Pools::default());
         }
+        let command = format!("lease{}-wipe", self.digit());
         for number in std::mem::take(&mut self.used) {
-            self.control("lease4-wipe", json!({ "subnet-id": subnet_id(number) }))?;
+            self.control(&command, json!({ "subnet-id": subnet_id(number) }))?;
         }
         self.control("config-set", self.configuration(&Pools::default())).map(|_| ())
     }
@@ -361,8 +408,31 @@ fn shown(answer: &Value) -> String {
     excerpt(answer["text"].as_str().map_or_else(|| answer.to_string(), str::to_owned).as_bytes())
 }
 
+fn pd_pool(prefix: IpNet, length: u8) -> Value {
+    json!({
+        "prefix": prefix.network().to_string(),
+        "prefix-len": prefix.prefix_len(),
+        "delegated-len": length,
+    })
+}
+
 fn read_lease(lease: &Value) -> Option<Lease> {
-    let address = lease["ip-address"].as_str()?.parse().ok()?;
-    let bytes = lease["client-id"].as_str()?.split(':').map(|byte| u8::from_str_radix(byte, 16).ok());
-    Some(Lease { address, client: bytes.collect::<Option<_>>()? })
+    let address: IpAddr = lease["ip-address"].as_str()?.parse().ok()?;
+    let grant = match lease["type"].as_str() {
+        Some("IA_PD") => {
+            let length = u8::try_from(lease["prefix-len"].as_u64()?).ok()?;
+            Grant::Block(IpNet::new(address, length).ok()?)
+        }
+        _ => Grant::Address(address),
+    };
+    let client = match address {
+        IpAddr::V4(_) => bytes(lease["client-id"].as_str()?)?,
+        IpAddr::V6(_) => v6::client_of_duid(&bytes(lease["duid"].as_str()?)?).to_vec(),
+    };
+    Some(Lease { grant, client })
+}
+
+/// Bytes as Kea writes them: `01:ff`.
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }

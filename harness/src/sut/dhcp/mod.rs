@@ -1,15 +1,16 @@
-//! The `dhcp4` adapter: a DHCP server, driven as a relay agent drives it, and started, configured and ended here.
+//! The `dhcp4` and `dhcp6` adapters: a DHCP server, driven as a relay agent drives it, and started, configured and ended here.
 //!
-//! A pool is a subnet behind a relay address of its own, an owner a client by its identifier (RFC 2131 section 2, RFC 6842), an
-//! allocation a lease that outlasts the run. Whoever holds a lease and asks for any address again is a client that is still
-//! there: it renews, reboots, or asks as if it were new, in turn, and is to be given what it holds.
+//! A pool is a subnet behind a relay address of its own, an owner a client by its identifier (RFC 2131 section 2, RFC 6842) or DUID (RFC 8415 section 11),
+//! an allocation a lease that outlasts the run, a block a delegated prefix. Whoever holds a lease and asks for any address again is a client that is still
+//! there: it renews, remembers, or asks as if it were new, in turn, and is to be given what it holds.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | [`client`] | which client an owner is |
 //! | [`pools`] | the pools, as the server is told of them, and which client holds what |
 //! | [`server`] | what a server must be able to do; [`kea`] does it |
-//! | [`v4`] | messages of DHCPv4 |
+//! | [`relay`] | what a relay agent is asked |
+//! | [`v4`], [`v6`] | messages of DHCPv4 and of DHCPv6 |
 //!
 //! What is the adapter's own and says nothing about the server: names of pools and owners, that pools overlap or are in use, that
 //! a pool is malformed where the server takes it, whether an address that was refused is taken or none of the pool's, and who else
@@ -18,18 +19,19 @@
 mod client;
 mod kea;
 mod pools;
+mod relay;
 mod server;
 mod v4;
+mod v6;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::outcome::{self, Outcome, check_owner, refuse};
 use super::{Failure, Resources, Sut};
-use crate::address::{Family, Grant};
+use crate::address::{Family, Grant, Span};
 use crate::contract::{Clock, Contract, Families, Limits, ReleaseUnknown, Repeat};
 use crate::operation::{
     Allocation, Answer, Kind, Method, Operation, PoolShape, Request, Response, Text, Want, Written, is_name,
@@ -37,8 +39,8 @@ use crate::operation::{
 use crate::property::{Property, Violation};
 use client::{client_of, owner_of};
 use pools::{Pool, Pools};
+use relay::{Bound, Link, Reason, Relay, Route, Trouble, Wanted};
 use server::{Server, Stop};
-use v4::{Bound, Link, Relay, Route, Trouble};
 
 /// A DHCP server.
 pub struct Dhcp {
@@ -46,7 +48,7 @@ pub struct Dhcp {
     shared: Arc<Mutex<Shared>>,
     /// A client does one thing after the other, whoever asks it to: each has one of these while it does.
     clients: Arc<[Mutex<()>]>,
-    relay: Relay,
+    relay: Box<dyn Relay>,
     /// Which of several callers this is; the first is 0.
     lane: u8,
     /// How many others there are.
@@ -72,10 +74,10 @@ impl Dhcp {
     /// # Errors
     ///
     /// [`Failure::Unable`] where there is no such server, or it does not start.
-    pub fn start(program: &Path) -> Result<Dhcp, Failure> {
-        let server = server::start(program, Family::V4)?;
-        let contract = contract();
-        let relay = Relay::new(server.address(), server.reply_port(), Duration::from_millis(contract.timeout_ms));
+    pub fn start(program: &Path, family: Family) -> Result<Dhcp, Failure> {
+        let server = server::start(program, family)?;
+        let contract = contract(family);
+        let relay = server.relay(Duration::from_millis(contract.timeout_ms));
         let shared = Arc::new(Mutex::new(Shared { server, pools: Pools::default() }));
         let clients = (0..CLIENTS_AT_ONCE).map(|_| Mutex::default()).collect();
         Ok(Dhcp { contract, shared, clients, relay, lane: 0, others: 0, repeats: 0, releases: 0 })
@@ -90,12 +92,13 @@ impl Dhcp {
             return refuse(Kind::Invalid, "the name of the pool is malformed");
         }
         let Shared { server, pools } = &mut *self.shared();
-        let Some(pool) = Pool::read(prefix, shape, pools.free_number()) else {
+        let pool = Pool::read(prefix, shape, pools.free_number());
+        let Some(pool) = pool.filter(|pool| self.contract.families.contains(pool.family())) else {
             server.refuse_malformed(prefix, shape)?;
             return refuse(Kind::Invalid, "the pool is malformed");
         };
-        if pool.may_grant(Ipv4Addr::UNSPECIFIED) {
-            return refuse(Kind::Unsupported, "0.0.0.0 stands for no address in DHCP");
+        if pool.may_grant_nothing() {
+            return refuse(Kind::Unsupported, "0.0.0.0 and :: stand for no address in DHCP");
         }
         if pools.get(name).is_some() || pools.iter().any(|(_, other)| other.overlaps(&pool)) {
             return refuse(Kind::Conflict, "the name is taken, or the prefix overlaps another pool");
@@ -113,10 +116,11 @@ impl Dhcp {
         let Some(pool) = Pool::read(&old.prefix.to_string(), shape, old.number) else {
             return refuse(Kind::Invalid, "the pool is malformed");
         };
-        if pool.may_grant(Ipv4Addr::UNSPECIFIED) {
-            return refuse(Kind::Unsupported, "0.0.0.0 stands for no address in DHCP");
+        let pool = Pool { blocks: old.blocks, ..pool };
+        if pool.may_grant_nothing() {
+            return refuse(Kind::Unsupported, "0.0.0.0 and :: stand for no address in DHCP");
         }
-        if server.leases(old)?.iter().any(|lease| !pool.may_grant(lease.address)) {
+        if server.leases(old)?.iter().any(|lease| !pool.may_grant(lease.grant)) {
             return refuse(Kind::InUse, "the pool has allocations that would be outside");
         }
         let mut changed = pools.clone();
@@ -148,59 +152,83 @@ impl Dhcp {
             [request] => request,
             _ => return refuse(Kind::Unsupported, "a client of DHCP has one address of a subnet"),
         };
-        let (pool, held) = {
-            let shared = self.shared();
-            let pool = shared.pools.find(&request.pool)?.clone();
-            let held = shared.pools.held(&pool, owner);
-            (pool, held)
+        let blocks = match request.want {
+            Want::Block(length) => Some(length),
+            _ => None,
         };
-        let address = match (&request.want, held) {
+        let pool = self.pool_for(&request.pool, blocks)?;
+        let held = self.shared().pools.held(&pool, owner);
+        let grant = match (&request.want, held) {
             (Want::Any, Some(held)) => self.hold(&pool, owner, held)?,
-            (Want::Any, None) => self.bind(&pool, owner)?,
+            (Want::Any, None) => self.bind(&pool, owner, Wanted::Any)?,
+            (Want::Block(_), _) => self.bind(&pool, owner, Wanted::Block)?,
             (Want::Named(written), _) => self.bind_to(&pool, owner, written)?,
-            (Want::Block(_), _) => return refuse(Kind::Unsupported, "DHCPv4 has no blocks"),
         };
-        self.shared().pools.hold(&pool, owner, address);
-        let grants = [Grant::Address(address.into())].into_iter().collect();
-        Ok(Answer::Granted { grants, expires_ms: None })
+        self.shared().pools.hold(&pool, owner, grant);
+        Ok(Answer::Granted { grants: [grant].into_iter().collect(), expires_ms: None })
     }
 
-    fn bind(&mut self, pool: &Pool, owner: &str) -> Outcome<Ipv4Addr> {
+    /// The pool, made one for blocks of this length, or for addresses, where nothing is held in it.
+    fn pool_for(&self, name: &Text, blocks: Option<u8>) -> Outcome<Pool> {
+        let Shared { server, pools } = &mut *self.shared();
+        let pool = pools.find(name)?;
+        if pool.blocks == blocks {
+            return Ok(pool.clone());
+        }
+        if !self.contract.blocks {
+            return refuse(Kind::Unsupported, "DHCPv4 has no blocks");
+        }
+        if let Some(length) = blocks
+            && (length > pool.family().bits() || length < pool.prefix.prefix_len())
+        {
+            return refuse(Kind::Invalid, "the pool can have no blocks of this length");
+        }
+        if !self.is_alone() || !server.leases(pool)?.is_empty() {
+            return refuse(Kind::Unsupported, "a pool of DHCPv6 is for addresses, or for blocks of one length");
+        }
+        let pool = Pool { blocks, ..pool.clone() };
+        let mut changed = pools.clone();
+        changed.insert(name, pool.clone());
+        server.configure(&changed)?;
+        *pools = changed;
+        Ok(pool)
+    }
+
+    fn bind(&mut self, pool: &Pool, owner: &str, wanted: Wanted) -> Outcome<Grant> {
         let link = self.link(pool);
-        let bound = self.relay.bind(link, &client_of(owner), None);
+        let bound = self.relay.bind(link, &client_of(owner), wanted);
         match self.unless_troubled(bound)? {
-            Bound::To(address) => Ok(address),
-            Bound::Unanswered => refuse(Kind::Exhausted, "the server offers nothing"),
-            Bound::Offered(_) | Bound::Denied => refuse(Kind::Busy, "what was offered is denied"),
+            Bound::To(grant) => Ok(grant),
+            Bound::Nothing => refuse(Kind::Exhausted, "the server has nothing to give"),
+            Bound::OfferedOther | Bound::Denied => refuse(Kind::Busy, "what was offered is denied"),
         }
     }
 
-    fn bind_to(&mut self, pool: &Pool, owner: &str, written: &Written) -> Outcome<Ipv4Addr> {
-        let Some(Grant::Address(IpAddr::V4(wanted))) = written.meaning() else {
-            return refuse(Kind::Invalid, "this is no IPv4 address");
+    fn bind_to(&mut self, pool: &Pool, owner: &str, written: &Written) -> Outcome<Grant> {
+        let wanted = match written.meaning() {
+            Some(Grant::Address(address)) if Family::of(address) == pool.family() => address,
+            _ => return refuse(Kind::Invalid, "this is no address of the pool's family"),
         };
         let link = self.link(pool);
-        let bound = self.relay.bind(link, &client_of(owner), Some(wanted));
+        let bound = self.relay.bind(link, &client_of(owner), Wanted::Address(wanted));
         match self.unless_troubled(bound)? {
-            Bound::To(address) => Ok(address),
+            Bound::To(grant) => Ok(grant),
             Bound::Denied => refuse(Kind::Busy, "what was offered is denied"),
-            Bound::Offered(_) | Bound::Unanswered if pool.may_grant(wanted) => {
+            Bound::OfferedOther | Bound::Nothing if pool.may_grant(Grant::Address(wanted)) => {
                 refuse(Kind::Conflict, "the server does not give this address")
             }
-            Bound::Offered(_) | Bound::Unanswered => {
-                refuse(Kind::Invalid, "this is no address that the pool hands out")
-            }
+            Bound::OfferedOther | Bound::Nothing => refuse(Kind::Invalid, "this is no address that the pool hands out"),
         }
     }
 
     /// Asks for any address on behalf of a client that has one.
-    fn hold(&mut self, pool: &Pool, owner: &Text, held: Ipv4Addr) -> Outcome<Ipv4Addr> {
-        let route = [Route::Renew, Route::Anew, Route::Reboot][self.repeats % 3];
+    fn hold(&mut self, pool: &Pool, owner: &Text, held: Grant) -> Outcome<Grant> {
+        let route = [Route::Renew, Route::Anew, Route::Remember][self.repeats % 3];
         self.repeats += 1;
         let link = self.link(pool);
         let bound = self.relay.hold(Link { is_full: false, ..link }, &client_of(owner), held, route);
         match self.unless_troubled(bound)? {
-            Bound::To(address) => Ok(address),
+            Bound::To(grant) => Ok(grant),
             _ => {
                 self.shared().pools.forget(pool, owner);
                 // Another caller may have given it back in the meantime; else the server has forgotten it.
@@ -219,32 +247,33 @@ impl Dhcp {
             let held = shared.pools.held(&pool, owner);
             (pool, held)
         };
-        let address = match written.meaning() {
-            Some(Grant::Address(IpAddr::V4(address))) if pool.prefix.contains(&address) => address,
-            _ => return refuse(Kind::Invalid, "this is no address of the pool"),
+        let within =
+            |grant: &Grant| grant.family() == pool.family() && Span::of_prefix(pool.prefix).covers(grant.span());
+        let Some(grant) = written.meaning().filter(within) else {
+            return refuse(Kind::Invalid, "this is nothing of the pool's");
         };
-        self.give_back(&pool, owner, address, held == Some(address))?;
-        if held == Some(address) {
+        if matches!(grant, Grant::Block(_)) && !self.contract.blocks {
+            return refuse(Kind::Invalid, "DHCPv4 has no blocks");
+        }
+        self.give_back(&pool, owner, grant, held == Some(grant))?;
+        if held == Some(grant) {
             self.shared().pools.forget(&pool, owner);
             return Ok(Answer::Done);
         }
-        match self.shared().pools.is_held(&pool, address) {
+        match self.shared().pools.is_held(&pool, grant) {
             true => refuse(Kind::NotOwner, "somebody else holds it"),
             false => Ok(Answer::Done),
         }
     }
 
-    /// A client gives back what it has; every third time because somebody else uses the address, which is then looked after.
-    fn give_back(&mut self, pool: &Pool, owner: &str, address: Ipv4Addr, is_own: bool) -> Outcome<()> {
+    /// A client gives back what it has; every third time because somebody else uses it, which is then looked after.
+    fn give_back(&mut self, pool: &Pool, owner: &str, grant: Grant, is_own: bool) -> Outcome<()> {
         let (link, client) = (self.link(pool), client_of(owner));
         self.releases += 1;
-        let declines = self.releases.is_multiple_of(3);
-        let told = match declines {
-            true => self.relay.decline(link, &client, address),
-            false => self.relay.release(link, &client, address),
-        };
-        self.unless_troubled(told)?;
-        if declines && is_own {
+        let reason = if self.releases.is_multiple_of(3) { Reason::InUse } else { Reason::Done };
+        let given = self.relay.give_back(link, &client, grant, reason);
+        self.unless_troubled(given)?;
+        if let (Reason::InUse, Grant::Address(address), true) = (reason, grant, is_own) {
             self.shared().server.clear(address)?;
         }
         Ok(())
@@ -254,10 +283,10 @@ impl Dhcp {
         check_owner(owner)?;
         let mut released = Vec::new();
         let held = self.shared().pools.held_by(owner);
-        for (name, pool, address) in held {
-            self.give_back(&pool, owner, address, true)?;
+        for (name, pool, grant) in held {
+            self.give_back(&pool, owner, grant, true)?;
             self.shared().pools.forget(&pool, owner);
-            released.push((name, Grant::Address(address.into())));
+            released.push((name, grant));
         }
         Ok(Answer::Released(released))
     }
@@ -270,7 +299,7 @@ impl Dhcp {
             let leases = server.leases(pool)?;
             listed.extend(leases.into_iter().map(|lease| Allocation {
                 pool: name.clone(),
-                address: Grant::Address(lease.address.into()),
+                address: lease.grant,
                 owner: owner_of(&lease.client, pools.owners()),
                 expires_ms: None,
             }));
@@ -280,8 +309,14 @@ impl Dhcp {
 
     fn usage(&self, pool: &Text) -> Outcome<Answer> {
         let Shared { server, pools } = &mut *self.shared();
-        let (all, held) = server.usage(pools.find(pool)?)?;
-        Ok(Answer::Usage { allocatable: all.into(), allocated: held.into() })
+        let pool = pools.find(pool)?;
+        let (all, held) = server.usage(pool)?;
+        let (allocatable, allocated) = match pool.blocks {
+            None => (all.into(), held.into()),
+            // The server counts blocks, and knows nothing of what is too small for one.
+            Some(length) => (pool.capacity(), (held << (pool.family().bits() - length)).into()),
+        };
+        Ok(Answer::Usage { allocatable, allocated })
     }
 
     fn link(&self, pool: &Pool) -> Link {
@@ -381,15 +416,12 @@ impl Sut for Dhcp {
     /// Another relay agent on the same links.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
         self.others += 1;
-        let (server, reply_port) = {
-            let shared = self.shared();
-            (shared.server.address(), shared.server.reply_port())
-        };
+        let relay = self.shared().server.relay(Duration::from_millis(self.contract.timeout_ms));
         Ok(Some(Box::new(Dhcp {
             contract: self.contract.clone(),
             shared: self.shared.clone(),
             clients: self.clients.clone(),
-            relay: Relay::new(server, reply_port, Duration::from_millis(self.contract.timeout_ms)),
+            relay,
             lane: self.others,
             others: 0,
             repeats: 0,
@@ -419,7 +451,7 @@ fn turn<'a>(clients: &'a [Mutex<()>], owner: &Text) -> MutexGuard<'a, ()> {
 }
 
 /// What a DHCP server promises.
-fn contract() -> Contract {
+fn contract(family: Family) -> Contract {
     let methods = [
         Method::PoolUpdate,
         Method::PoolDelete,
@@ -431,14 +463,15 @@ fn contract() -> Contract {
     ];
     Contract {
         methods: methods.into_iter().collect(),
-        families: Families::only(Family::V4),
+        families: Families::only(family),
+        blocks: family == Family::V6,
         durable: true,
-        // A client is given again what it holds (RFC 2131 section 4.3.1).
+        // A client is given again what it holds (RFC 2131 section 4.3.1, RFC 8415 section 13.1).
         repeat: Repeat::Same,
         // A release has no answer.
         release_unknown: ReleaseUnknown::Ok,
         clock: Clock::None,
-        limits: Limits { unspecified: false, several_requests: false, ..Limits::default() },
+        limits: Limits { unspecified: false, several_requests: false, mixed_blocks: false, ..Limits::default() },
         ..Contract::default()
     }
 }

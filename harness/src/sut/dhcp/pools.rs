@@ -1,11 +1,11 @@
 //! The pools of a DHCP server, as it is told of them, and which client holds what in them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv6Subnets};
 
-use crate::address::{Family, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
+use crate::address::{Count, Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
 use crate::model::spans;
 use crate::operation::{Kind, PoolShape, Text};
 use crate::sut::outcome::{Outcome, refuse};
@@ -13,39 +13,60 @@ use crate::sut::outcome::{Outcome, refuse};
 /// A pool: a subnet of the server.
 #[derive(Clone)]
 pub(super) struct Pool {
-    pub(super) prefix: Ipv4Net,
+    pub(super) prefix: IpNet,
     /// The addresses that the server may hand out: sorted, disjoint.
     pub(super) ranges: Vec<Span>,
     /// Tells it from the other pools there are.
     pub(super) number: u16,
+    /// It hands out blocks of this length, and no addresses: a server takes them from different pools.
+    pub(super) blocks: Option<u8>,
 }
 
 impl Pool {
     /// Reads prefix and shape as the protocol does; nothing where they are malformed.
     pub(super) fn read(prefix: &str, shape: &PoolShape, number: u16) -> Option<Pool> {
-        let IpNet::V4(prefix) = parse_prefix(prefix)? else { return None };
+        let prefix = parse_prefix(prefix)?;
         let ranges = allocatable(prefix, shape)?;
-        Some(Pool { prefix, ranges, number })
+        Some(Pool { prefix, ranges, number, blocks: None })
+    }
+
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.prefix.network())
     }
 
     pub(super) fn overlaps(&self, other: &Pool) -> bool {
-        self.prefix.contains(&other.prefix) || other.prefix.contains(&self.prefix)
+        self.family() == other.family() && Span::of_prefix(self.prefix).overlaps(Span::of_prefix(other.prefix))
     }
 
-    pub(super) fn may_grant(&self, address: Ipv4Addr) -> bool {
-        self.ranges.iter().any(|range| range.contains(number(address.into())))
+    /// Is this all of it, and of its ranges?
+    pub(super) fn may_grant(&self, grant: Grant) -> bool {
+        grant.family() == self.family() && self.ranges.iter().any(|range| range.covers(grant.span()))
     }
 
-    fn capacity(&self) -> u128 {
-        self.ranges.iter().map(|range| range.count().saturated()).sum()
+    /// Could it hand out what stands for no address, 0.0.0.0 or ::?
+    pub(super) fn may_grant_nothing(&self) -> bool {
+        self.ranges.iter().any(|range| range.contains(0))
+    }
+
+    /// How many addresses it has, all in all.
+    pub(super) fn capacity(&self) -> Count {
+        self.ranges.iter().fold(Count::default(), |sum, range| sum.plus(range.count()))
+    }
+
+    /// The prefixes that its ranges are made of, no longer than this.
+    pub(super) fn prefixes(&self, longest: u8) -> impl Iterator<Item = IpNet> {
+        let v6 = |number: u128| Ipv6Addr::from_bits(number);
+        let all = self.ranges.iter().flat_map(move |range| Ipv6Subnets::new(v6(range.first), v6(range.last), 0));
+        all.filter(move |prefix| prefix.prefix_len() <= longest).map(IpNet::V6)
     }
 }
 
-/// What of a prefix may be handed out: its ranges, else all of it, without gateway, exclusions, network and broadcast address.
+/// What of a prefix may be handed out: its ranges, else all of it, without gateway, exclusions and edges: network and
+/// broadcast address, the subnet-router anycast address.
 /// Nothing where the shape is malformed.
-fn allocatable(prefix: Ipv4Net, shape: &PoolShape) -> Option<Vec<Span>> {
-    let whole = Span::of_prefix(prefix.into());
-    let inside = |(family, span): (Family, Span)| (family == Family::V4 && whole.covers(span)).then_some(span);
+fn allocatable(prefix: IpNet, shape: &PoolShape) -> Option<Vec<Span>> {
+    let (whole, own) = (Span::of_prefix(prefix), Family::of(prefix.network()));
+    let inside = |(family, span): (Family, Span)| (family == own && whole.covers(span)).then_some(span);
     let ranges = shape.ranges.iter().map(|(first, last)| inside(parse_range(first, last)?));
     let mut ranges = ranges.collect::<Option<Vec<Span>>>()?;
     if ranges.is_empty() {
@@ -57,8 +78,9 @@ fn allocatable(prefix: Ipv4Net, shape: &PoolShape) -> Option<Vec<Span>> {
         let gateway = parse_address(gateway)?;
         holes.push(inside((Family::of(gateway), Span::one(number(gateway))))?);
     }
-    if prefix.prefix_len() <= 30 {
-        holes.extend([Span::one(whole.first), Span::one(whole.last)]);
+    if prefix.prefix_len() + 2 <= own.bits() {
+        holes.push(Span::one(whole.first));
+        holes.extend((own == Family::V4).then_some(Span::one(whole.last)));
     }
     spans::merge(&mut ranges);
     spans::merge(&mut holes);
@@ -70,7 +92,7 @@ fn allocatable(prefix: Ipv4Net, shape: &PoolShape) -> Option<Vec<Span>> {
 pub(super) struct Pools {
     pools: BTreeMap<Text, Pool>,
     /// What each client remembers to hold, by the number of the pool and the owner.
-    held: HashMap<(u16, Text), Ipv4Addr>,
+    held: HashMap<(u16, Text), Grant>,
 }
 
 impl Pools {
@@ -105,7 +127,7 @@ impl Pools {
     }
 
     /// What this client remembers to hold.
-    pub(super) fn held(&self, pool: &Pool, owner: &Text) -> Option<Ipv4Addr> {
+    pub(super) fn held(&self, pool: &Pool, owner: &Text) -> Option<Grant> {
         self.held.get(&(pool.number, owner.clone())).copied()
     }
 
@@ -115,25 +137,25 @@ impl Pools {
     }
 
     /// What it remembers to hold in all pools.
-    pub(super) fn held_by(&self, owner: &Text) -> Vec<(Text, Pool, Ipv4Addr)> {
+    pub(super) fn held_by(&self, owner: &Text) -> Vec<(Text, Pool, Grant)> {
         let held =
             self.pools.iter().filter_map(|(name, pool)| Some((name.clone(), pool.clone(), self.held(pool, owner)?)));
         held.collect()
     }
 
     /// Does anybody remember to hold this?
-    pub(super) fn is_held(&self, pool: &Pool, address: Ipv4Addr) -> bool {
-        self.held.iter().any(|((number, _), held)| *number == pool.number && *held == address)
+    pub(super) fn is_held(&self, pool: &Pool, grant: Grant) -> bool {
+        self.held.iter().any(|((number, _), held)| *number == pool.number && *held == grant)
     }
 
     /// Do clients hold as much as there is?
     pub(super) fn is_full(&self, pool: &Pool) -> bool {
-        self.held.keys().filter(|(number, _)| *number == pool.number).count() as u128 >= pool.capacity()
+        self.held.keys().filter(|(number, _)| *number == pool.number).count() as u128 >= pool.capacity().saturated()
     }
 
     /// This client remembers this from now on.
-    pub(super) fn hold(&mut self, pool: &Pool, owner: &Text, address: Ipv4Addr) {
-        self.held.insert((pool.number, owner.clone()), address);
+    pub(super) fn hold(&mut self, pool: &Pool, owner: &Text, grant: Grant) {
+        self.held.insert((pool.number, owner.clone()), grant);
     }
 
     /// This client no longer remembers to hold anything here.
@@ -151,7 +173,8 @@ mod tests {
     fn what_may_be_handed_out_is_the_ranges_less_gateway_exclusions_and_edges() {
         let read = |prefix: &str, shape: PoolShape| {
             let pool = Pool::read(prefix, &shape, 0)?;
-            let ends = |range: &Span| format!("{}-{}", Family::V4.address(range.first), Family::V4.address(range.last));
+            let of = pool.family();
+            let ends = |range: &Span| format!("{}-{}", of.address(range.first), of.address(range.last));
             Some(pool.ranges.iter().map(ends).collect::<Vec<_>>().join(" "))
         };
         let plain = PoolShape::default;
@@ -162,6 +185,15 @@ mod tests {
         assert_eq!(read("10.0.0.0/29", shape).unwrap(), "10.0.0.2-10.0.0.3 10.0.0.6-10.0.0.6");
         assert_eq!(read("10.0.0.0/29", PoolShape { gateway: Some(text("10.0.0.8")), ..plain() }), None);
         assert_eq!(read("10.0.0.1/29", plain()), None);
-        assert_eq!(read("fd00::/64", plain()), None);
+        assert_eq!(read("fd00::/126", plain()).unwrap(), "fd00::1-fd00::3");
+        assert_eq!(read("fd00::/126", PoolShape { gateway: Some(text("10.0.0.1")), ..plain() }), None);
+    }
+
+    #[test]
+    fn blocks_are_made_of_whole_prefixes() {
+        let pool = Pool::read("fd00::/60", &PoolShape::default(), 0).unwrap();
+        let prefixes = |longest| pool.prefixes(longest).map(|prefix| prefix.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(prefixes(62), "fd00:0:0:4::/62 fd00:0:0:8::/61");
+        assert_eq!(prefixes(60), "");
     }
 }
