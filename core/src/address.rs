@@ -126,6 +126,9 @@ impl Span {
 /// Where IPv4 is mapped into IPv6: `::ffff:0:0/96` (RFC 4291, section 2.5.5.2).
 pub const MAPPED: Span = Span { first: 0xffff_0000_0000, last: 0xffff_ffff_ffff };
 
+/// IPv6 multicast, ff00::/8 (RFC 4291 section 2.7).
+pub const MULTICAST: Span = Span { first: 0xff << 120, last: u128::MAX };
+
 /// An exact number of addresses, from 0 to 2^128: one more value than a `u128` has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Count {

@@ -243,8 +243,11 @@ pub struct Limits {
     pub longest_prefix: [u8; 2],
     /// IPv6 pools may lie where IPv4 is mapped into IPv6: `::ffff:0:0/96`.
     pub mapped_pools: bool,
-    /// Pools may hand out 0.0.0.0 and ::, which elsewhere stand for no address at all.
-    pub unspecified: bool,
+    /// Pools may hand out addresses that no host can have: 0.0.0.0 and ::, and those of IPv6 multicast (RFC 4291 sections 2.5.2
+    /// and 2.7).
+    pub special_addresses: bool,
+    /// Of a pool with more addresses usage may be `unsupported`.
+    pub largest_usage: u128,
     /// A pool must name its gateway.
     pub gateway_required: bool,
     /// Pools may have exclusions.
@@ -269,7 +272,8 @@ impl Default for Limits {
         Limits {
             longest_prefix: [32, 128],
             mapped_pools: true,
-            unspecified: true,
+            special_addresses: true,
+            largest_usage: u128::MAX,
             gateway_required: false,
             exclusions: true,
             overlapping_ranges: true,

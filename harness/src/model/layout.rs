@@ -3,7 +3,9 @@
 use smallvec::SmallVec;
 
 use super::spans;
-use crate::address::{Count, Family, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
+use crate::address::{
+    Count, Family, MULTICAST, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range,
+};
 use crate::operation::PoolShape;
 
 /// A well-formed pool.
@@ -93,6 +95,12 @@ impl Layout {
     /// What of the prefix it may not hand out.
     pub fn forbidden(&self) -> Vec<Span> {
         spans::without(&[self.prefix], &self.allocatable)
+    }
+
+    /// May it hand out addresses that no host can have: 0.0.0.0 and ::, and those of IPv6 multicast?
+    pub fn has_special_addresses(&self) -> bool {
+        let is_special = |span: &Span| span.first == 0 || (self.family == Family::V6 && span.overlaps(MULTICAST));
+        self.allocatable.iter().any(is_special)
     }
 
     /// How many addresses below this one it may hand out, at most 2^128-1.

@@ -156,7 +156,7 @@ impl Model {
         let declined = layout.length > limits.longest(layout.family)
             || (!limits.overlapping_ranges && layout.ranges_overlap)
             || (!limits.mapped_pools && layout.family == Family::V6 && MAPPED.overlaps(layout.prefix))
-            || (!limits.unspecified && layout.allows(Span::one(0)))
+            || (!limits.special_addresses && layout.has_special_addresses())
             || !self.contract.families.contains(layout.family);
         if declined {
             reasons.push(Reason::may(Kind::Unsupported));

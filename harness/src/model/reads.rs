@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::reason::Reasons;
+use super::reason::{Reason, Reasons};
 use super::{Event, Model};
 use crate::address::Count;
-use crate::operation::{Allocation, Answer, Operation, Response, Text};
+use crate::operation::{Allocation, Answer, Kind, Operation, Response, Text};
 use crate::property::{Property, Violation};
 
 impl Model {
@@ -76,6 +76,10 @@ impl Model {
     pub(super) fn usage(&mut self, operation: &Operation, response: &Response, name: &Text) -> Result<(), Violation> {
         let mut reasons = Reasons::new();
         self.reason_for_missing_pool(&mut reasons, name, self.blame_for_pool());
+        let largest = Count::from(self.contract.limits.largest_usage);
+        if self.state.pools().get(name).is_some_and(|pool| pool.layout.capacity > largest) {
+            reasons.push(Reason::may(Kind::Unsupported));
+        }
         let Some(answer) = self.settle(operation, response, &reasons)? else { return Ok(()) };
         let Answer::Usage { allocatable, allocated } = answer else { return Err(self.wrong_answer(operation)) };
         let Some(pool) = self.state.pools().get(name) else { return Ok(()) };

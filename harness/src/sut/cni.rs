@@ -620,7 +620,8 @@ fn contract(plugin: &Plugin) -> Contract {
             longest_prefix: [30, 126],
             // "IPNet IP and Mask version mismatch": plugins in Go take such an address for IPv4.
             mapped_pools: false,
-            unspecified: true,
+            special_addresses: true,
+            largest_usage: u128::MAX,
             // It takes the first address where none is named.
             gateway_required: true,
             // Its configuration has none.

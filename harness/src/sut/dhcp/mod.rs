@@ -62,6 +62,9 @@ pub struct Dhcp {
 /// More clients than this sometimes wait for each other, which nobody minds.
 const CLIENTS_AT_ONCE: usize = 64;
 
+/// Kea 2.2 counts with 64 bits and a sign.
+const LARGEST_USAGE: u128 = i64::MAX as u128;
+
 /// What all callers have in common.
 struct Shared {
     server: Box<dyn Server>,
@@ -97,8 +100,8 @@ impl Dhcp {
             server.refuse_malformed(prefix, shape)?;
             return refuse(Kind::Invalid, "the pool is malformed");
         };
-        if pool.may_grant_nothing() {
-            return refuse(Kind::Unsupported, "0.0.0.0 and :: stand for no address in DHCP");
+        if pool.has_special_addresses() {
+            return refuse(Kind::Unsupported, "no host can have some of these addresses");
         }
         if pools.get(name).is_some() || pools.iter().any(|(_, other)| other.overlaps(&pool)) {
             return refuse(Kind::Conflict, "the name is taken, or the prefix overlaps another pool");
@@ -117,8 +120,8 @@ impl Dhcp {
             return refuse(Kind::Invalid, "the pool is malformed");
         };
         let pool = Pool { blocks: old.blocks, ..pool };
-        if pool.may_grant_nothing() {
-            return refuse(Kind::Unsupported, "0.0.0.0 and :: stand for no address in DHCP");
+        if pool.has_special_addresses() {
+            return refuse(Kind::Unsupported, "no host can have some of these addresses");
         }
         if server.leases(old)?.iter().any(|lease| !pool.may_grant(lease.grant)) {
             return refuse(Kind::InUse, "the pool has allocations that would be outside");
@@ -310,6 +313,9 @@ impl Dhcp {
     fn usage(&self, pool: &Text) -> Outcome<Answer> {
         let Shared { server, pools } = &mut *self.shared();
         let pool = pools.find(pool)?;
+        if pool.capacity() > LARGEST_USAGE.into() {
+            return refuse(Kind::Unsupported, "the server does not count so many");
+        }
         let (all, held) = server.usage(pool)?;
         let (allocatable, allocated) = match pool.blocks {
             None => (all.into(), held.into()),
@@ -471,7 +477,13 @@ fn contract(family: Family) -> Contract {
         // A release has no answer.
         release_unknown: ReleaseUnknown::Ok,
         clock: Clock::None,
-        limits: Limits { unspecified: false, several_requests: false, mixed_blocks: false, ..Limits::default() },
+        limits: Limits {
+            special_addresses: false,
+            largest_usage: LARGEST_USAGE,
+            several_requests: false,
+            mixed_blocks: false,
+            ..Limits::default()
+        },
         ..Contract::default()
     }
 }

@@ -5,7 +5,9 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Subnets};
 
-use crate::address::{Count, Family, Grant, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range};
+use crate::address::{
+    Count, Family, Grant, MULTICAST, Span, number, parse_address, parse_exclusion, parse_prefix, parse_range,
+};
 use crate::model::spans;
 use crate::operation::{Kind, PoolShape, Text};
 use crate::sut::outcome::{Outcome, refuse};
@@ -43,9 +45,10 @@ impl Pool {
         grant.family() == self.family() && self.ranges.iter().any(|range| range.covers(grant.span()))
     }
 
-    /// Could it hand out what stands for no address, 0.0.0.0 or ::?
-    pub(super) fn may_grant_nothing(&self) -> bool {
-        self.ranges.iter().any(|range| range.contains(0))
+    /// Could it hand out what no host can have: 0.0.0.0 or ::, which stand for no address, or those of IPv6 multicast?
+    pub(super) fn has_special_addresses(&self) -> bool {
+        let is_multicast = |range: &Span| self.family() == Family::V6 && range.overlaps(MULTICAST);
+        self.ranges.iter().any(|range| range.contains(0) || is_multicast(range))
     }
 
     /// How many addresses it has, all in all.
