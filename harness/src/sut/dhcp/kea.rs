@@ -51,6 +51,9 @@ const HOOKS: [&str; 2] = ["libdhcp_lease_cmds.so", "libdhcp_stat_cmds.so"];
 /// So many callers at the same time have relay addresses of their own.
 const LANES: u8 = 16;
 
+/// The DUID that it is given: type 2, "vendor-assigned", ISC's number, and 1 (RFC 8415 section 11.3).
+const SERVER_ID: [u8; 7] = [0, 2, 0, 0, 0x09, 0xbf, 1];
+
 /// Results of the control channel: done, and nothing there to do it to.
 const DONE: u64 = 0;
 const EMPTY: u64 = 3;
@@ -267,7 +270,9 @@ impl Server for Kea {
             Family::V4 => {
                 Box::new(Relay4::new(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port), self.reply_port, limit))
             }
-            Family::V6 => Box::new(Relay6::new(SocketAddrV6::new(Ipv6Addr::LOCALHOST, self.port, 0, 0), limit)),
+            Family::V6 => {
+                Box::new(Relay6::new(SocketAddrV6::new(Ipv6Addr::LOCALHOST, self.port, 0, 0), &SERVER_ID, limit))
+            }
         }
     }
 

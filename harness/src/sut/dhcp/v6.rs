@@ -38,14 +38,14 @@ pub(super) struct Relay6 {
     /// From the first message on.
     socket: Option<Socket>,
     transaction: u32,
-    /// As the server calls itself.
-    server_id: Option<Vec<u8>>,
+    /// As the server is called.
+    server_id: &'static [u8],
 }
 
 impl Relay6 {
     /// A relay to this server; nothing is sent yet.
-    pub(super) fn new(server: SocketAddrV6, limit: Duration) -> Relay6 {
-        Relay6 { server, limit, socket: None, transaction: 0, server_id: None }
+    pub(super) fn new(server: SocketAddrV6, server_id: &'static [u8], limit: Duration) -> Relay6 {
+        Relay6 { server, limit, socket: None, transaction: 0, server_id }
     }
 
     /// A message and its answer.
@@ -99,9 +99,6 @@ impl Relay for Relay6 {
         if matches!(wanted, Wanted::Address(address) if Grant::Address(address) != offered) {
             return Ok(Bound::OfferedOther);
         }
-        if let Some(DhcpOption::ServerId(id)) = advertised.opts().get(OptionCode::ServerId) {
-            self.server_id = Some(id.clone());
-        }
         let request = self.to_server(MessageType::Request, client, offered);
         self.request(link, request)
     }
@@ -137,8 +134,7 @@ impl Relay6 {
     /// A message about what the client holds, or was advertised, to the server that it has it from.
     fn to_server(&self, kind: MessageType, client: &[u8], held: Grant) -> Message {
         let mut message = message(kind, client);
-        let id = self.server_id.iter().cloned().map(DhcpOption::ServerId);
-        id.for_each(|id| message.opts_mut().insert(id));
+        message.opts_mut().insert(DhcpOption::ServerId(self.server_id.to_vec()));
         message.opts_mut().insert(association(Holding::Grant(held)));
         message
     }
