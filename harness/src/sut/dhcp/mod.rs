@@ -65,6 +65,9 @@ const CLIENTS_AT_ONCE: usize = 64;
 /// Kea 2.2 counts with 64 bits and a sign.
 const LARGEST_USAGE: u128 = i64::MAX as u128;
 
+/// One release in so many is a decline.
+const DECLINES: usize = 5;
+
 /// What all callers have in common.
 struct Shared {
     server: Box<dyn Server>,
@@ -90,10 +93,11 @@ impl Dhcp {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn create_pool(&self, name: &Text, prefix: &str, shape: &PoolShape) -> Outcome<Answer> {
+    fn create_pool(&mut self, name: &Text, prefix: &str, shape: &PoolShape) -> Outcome<Answer> {
         if !is_name(name) {
             return refuse(Kind::Invalid, "the name of the pool is malformed");
         }
+        self.settle()?;
         let Shared { server, pools } = &mut *self.shared();
         let pool = Pool::read(prefix, shape, pools.free_number());
         let Some(pool) = pool.filter(|pool| self.contract.families.contains(pool.family())) else {
@@ -113,7 +117,8 @@ impl Dhcp {
         Ok(Answer::Done)
     }
 
-    fn update_pool(&self, name: &Text, shape: &PoolShape) -> Outcome<Answer> {
+    fn update_pool(&mut self, name: &Text, shape: &PoolShape) -> Outcome<Answer> {
+        self.settle()?;
         let Shared { server, pools } = &mut *self.shared();
         let old = pools.find(name)?;
         let Some(pool) = Pool::read(&old.prefix.to_string(), shape, old.number) else {
@@ -133,7 +138,8 @@ impl Dhcp {
         Ok(Answer::Done)
     }
 
-    fn delete_pool(&self, name: &Text) -> Outcome<Answer> {
+    fn delete_pool(&mut self, name: &Text) -> Outcome<Answer> {
+        self.settle()?;
         let Shared { server, pools } = &mut *self.shared();
         if !server.leases(pools.find(name)?)?.is_empty() {
             return refuse(Kind::InUse, "the pool has allocations");
@@ -172,11 +178,10 @@ impl Dhcp {
     }
 
     /// The pool, made one for blocks of this length, or for addresses, where nothing is held in it.
-    fn pool_for(&self, name: &Text, blocks: Option<u8>) -> Outcome<Pool> {
-        let Shared { server, pools } = &mut *self.shared();
-        let pool = pools.find(name)?;
+    fn pool_for(&mut self, name: &Text, blocks: Option<u8>) -> Outcome<Pool> {
+        let pool = self.shared().pools.find(name)?.clone();
         if pool.blocks == blocks {
-            return Ok(pool.clone());
+            return Ok(pool);
         }
         if !self.contract.blocks {
             return refuse(Kind::Unsupported, "DHCPv4 has no blocks");
@@ -186,10 +191,13 @@ impl Dhcp {
         {
             return refuse(Kind::Invalid, "the pool can have no blocks of this length");
         }
-        if !self.is_alone() || !server.leases(pool)?.is_empty() {
+        self.settle()?;
+        let is_alone = self.is_alone();
+        let Shared { server, pools } = &mut *self.shared();
+        if !is_alone || !server.leases(&pool)?.is_empty() {
             return refuse(Kind::Unsupported, "a pool of DHCPv6 is for addresses, or for blocks of one length");
         }
-        let pool = Pool { blocks, ..pool.clone() };
+        let pool = Pool { blocks, ..pool };
         let mut changed = pools.clone();
         changed.insert(name, pool.clone());
         server.configure(&changed)?;
@@ -269,14 +277,19 @@ impl Dhcp {
         }
     }
 
-    /// A client gives back what it has; every third time because somebody else uses it, which is then looked after.
+    /// A client gives back what it has; now and then because somebody else uses it, which is then looked after.
     fn give_back(&mut self, pool: &Pool, owner: &str, grant: Grant, is_own: bool) -> Outcome<()> {
         let (link, client) = (self.link(pool), client_of(owner));
         self.releases += 1;
-        let reason = if self.releases.is_multiple_of(3) { Reason::InUse } else { Reason::Done };
+        let reason = if self.releases.is_multiple_of(DECLINES) { Reason::InUse } else { Reason::Done };
         let given = self.relay.give_back(link, &client, grant, reason);
         self.unless_troubled(given)?;
+        if !self.is_alone() {
+            // Others may ask the server by other ways.
+            self.settle()?;
+        }
         if let (Reason::InUse, Grant::Address(address), true) = (reason, grant, is_own) {
+            self.settle()?;
             self.shared().server.clear(address)?;
         }
         Ok(())
@@ -294,7 +307,8 @@ impl Dhcp {
         Ok(Answer::Released(released))
     }
 
-    fn list(&self, pool: Option<&Text>) -> Outcome<Answer> {
+    fn list(&mut self, pool: Option<&Text>) -> Outcome<Answer> {
+        self.settle()?;
         let Shared { server, pools } = &mut *self.shared();
         pool.map_or(Ok(()), |pool| pools.find(pool).map(|_| ()))?;
         let mut listed = Vec::new();
@@ -310,7 +324,8 @@ impl Dhcp {
         Ok(Answer::Listed(listed))
     }
 
-    fn usage(&self, pool: &Text) -> Outcome<Answer> {
+    fn usage(&mut self, pool: &Text) -> Outcome<Answer> {
+        self.settle()?;
         let Shared { server, pools } = &mut *self.shared();
         let pool = pools.find(pool)?;
         if pool.capacity() > LARGEST_USAGE.into() {
@@ -323,6 +338,12 @@ impl Dhcp {
             Some(length) => (pool.capacity(), (held << (pool.family().bits() - length)).into()),
         };
         Ok(Answer::Usage { allocatable, allocated })
+    }
+
+    /// The server has read all that was sent to it.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let settled = self.relay.settle();
+        self.unless_troubled(settled)
     }
 
     fn link(&self, pool: &Pool) -> Link {
@@ -363,6 +384,7 @@ impl Dhcp {
     }
 
     fn end_and_start(&mut self, end: Stop) -> Result<(), Failure> {
+        self.settle()?;
         let Shared { server, pools } = &mut *self.shared();
         server.stop(end)?;
         server.start_again(pools).map_err(|failure| match failure {
@@ -379,6 +401,7 @@ impl Sut for Dhcp {
 
     fn reset(&mut self) -> Result<(), Failure> {
         self.others = 0;
+        self.relay.forget();
         let Shared { server, pools } = &mut *self.shared();
         *pools = Pools::default();
         server.empty()

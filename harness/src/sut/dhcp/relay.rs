@@ -23,8 +23,14 @@ pub(super) trait Relay: Send {
     /// A client that holds something wants to go on holding it.
     fn hold(&mut self, link: Link, client: &[u8], held: Grant, route: Route) -> Result<Bound, Trouble>;
 
-    /// A client gives back what it holds, or believes it does. The server has read it when this is done.
+    /// A client gives back what it holds, or believes it does. The server reads it before whatever comes next from a relay.
     fn give_back(&mut self, link: Link, client: &[u8], held: Grant, reason: Reason) -> Result<(), Trouble>;
+
+    /// The server has read all that was sent when this is done, so that it may be asked by other ways.
+    fn settle(&mut self) -> Result<(), Trouble>;
+
+    /// Nobody wants to know any more what became of what was sent.
+    fn forget(&mut self);
 }
 
 /// A pool as the relay sees it.

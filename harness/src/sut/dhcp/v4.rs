@@ -34,6 +34,8 @@ pub(super) struct Relay4 {
     /// One for each relay address, from the first message on.
     sockets: HashMap<IpAddr, Socket>,
     transaction: u32,
+    /// What was sent last, where that has no answer, and nothing was answered since.
+    unsettled: Option<(Link, u32)>,
     /// As the server calls itself.
     server_id: Ipv4Addr,
 }
@@ -41,7 +43,8 @@ pub(super) struct Relay4 {
 impl Relay4 {
     /// A relay between these two ports; nothing is sent yet.
     pub(super) fn new(server: SocketAddrV4, reply_port: u16, limit: Duration) -> Relay4 {
-        Relay4 { server, reply_port, limit, sockets: HashMap::new(), transaction: 0, server_id: *server.ip() }
+        let (sockets, server_id) = (HashMap::new(), *server.ip());
+        Relay4 { server, reply_port, limit, sockets, transaction: 0, unsettled: None, server_id }
     }
 
     fn request(&mut self, link: Link, request: Message) -> Result<Bound, Trouble> {
@@ -103,7 +106,12 @@ impl Relay4 {
     fn receive(&mut self, link: Link, ids: &[u32], until: Instant) -> Result<Option<Message>, Trouble> {
         while let Some(message) = self.next(link, until)? {
             if ids.contains(&message.xid()) {
+                // What was sent before has been read before.
+                self.unsettled = None;
                 return Ok(Some(message));
+            }
+            if self.unsettled.is_some_and(|(_, id)| id == message.xid()) {
+                return Err(breach(format!("{:?} answers what has no answer", read(&message)?.0)));
             }
         }
         Ok(None)
@@ -171,7 +179,16 @@ impl Relay for Relay4 {
             Reason::InUse => insert(&mut given, DhcpOption::RequestedIpAddress(held)),
         }
         insert(&mut given, DhcpOption::ServerIdentifier(self.server_id));
-        let id = self.send(link, given)?;
+        self.unsettled = Some((link, self.send(link, given)?));
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.unsettled = None;
+    }
+
+    fn settle(&mut self) -> Result<(), Trouble> {
+        let Some((link, id)) = self.unsettled.take() else { return Ok(()) };
         match self.receive_before_barrier(link, id)? {
             None => Ok(()),
             Some(answer) => Err(breach(format!("{:?} answers what has no answer", read(&answer)?.0))),

@@ -128,6 +128,13 @@ impl Relay for Relay6 {
             other => Err(breach(format!("{other:?} is no answer to {kind:?}"))),
         }
     }
+
+    /// Whatever was answered has been read.
+    fn settle(&mut self) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    fn forget(&mut self) {}
 }
 
 impl Relay6 {
