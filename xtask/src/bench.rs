@@ -9,7 +9,7 @@ use crate::{FOUND, root};
 /// Run the benchmarks
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Arguments for `cargo bench`, such as `--bench NAME`, one of figures, memory and sqlite
+    /// Arguments for `cargo bench`, such as `--bench NAME`, one of figures, outside, memory and sqlite
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     rest: Vec<String>,
 }

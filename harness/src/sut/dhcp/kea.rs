@@ -37,8 +37,8 @@ const NAP: Duration = Duration::from_millis(1);
 const STARTS: usize = 5;
 /// Longer than any run.
 const LIFETIME_S: u32 = 7 * 24 * 60 * 60;
-/// The lease file only grows; above this size it is not worth while to go on with it.
-const MOST_LEASE_BYTES: u64 = 4 << 20;
+/// The lease file only grows, and each start reads it; above this size a new one is begun, which takes a start, too.
+const MOST_LEASE_BYTES: u64 = 256 << 10;
 /// Where packages and `make install` put the hook libraries.
 const HOOK_FOLDERS: [&str; 5] = [
     "/usr/lib/x86_64-linux-gnu/kea/hooks",

@@ -66,7 +66,7 @@ const CLIENTS_AT_ONCE: usize = 64;
 const LARGEST_USAGE: u128 = i64::MAX as u128;
 
 /// One release in so many is a decline.
-const DECLINES: usize = 5;
+const DECLINES: usize = 16;
 
 /// What all callers have in common.
 struct Shared {

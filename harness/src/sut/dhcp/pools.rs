@@ -94,8 +94,8 @@ fn allocatable(prefix: IpNet, shape: &PoolShape) -> Option<Vec<Span>> {
 #[derive(Clone, Default)]
 pub(super) struct Pools {
     pools: BTreeMap<Text, Pool>,
-    /// What each client remembers to hold, by the number of the pool and the owner.
-    held: HashMap<(u16, Text), Grant>,
+    /// What each client remembers to hold, by the number of the pool.
+    held: HashMap<u16, HashMap<Text, Grant>>,
 }
 
 impl Pools {
@@ -125,18 +125,18 @@ impl Pools {
     /// Takes it out, and what was held in it.
     pub(super) fn remove(&mut self, name: &str) {
         if let Some(gone) = self.pools.remove(name) {
-            self.held.retain(|(pool, _), _| *pool != gone.number);
+            self.held.remove(&gone.number);
         }
     }
 
     /// What this client remembers to hold.
     pub(super) fn held(&self, pool: &Pool, owner: &Text) -> Option<Grant> {
-        self.held.get(&(pool.number, owner.clone())).copied()
+        self.held.get(&pool.number)?.get(owner).copied()
     }
 
     /// Everybody who remembers to hold something.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Text> {
-        self.held.keys().map(|(_, owner)| owner)
+        self.held.values().flat_map(HashMap::keys)
     }
 
     /// What it remembers to hold in all pools.
@@ -148,22 +148,23 @@ impl Pools {
 
     /// Does anybody remember to hold this?
     pub(super) fn is_held(&self, pool: &Pool, grant: Grant) -> bool {
-        self.held.iter().any(|((number, _), held)| *number == pool.number && *held == grant)
+        self.held.get(&pool.number).is_some_and(|held| held.values().any(|held| *held == grant))
     }
 
     /// Do clients hold as much as there is?
     pub(super) fn is_full(&self, pool: &Pool) -> bool {
-        self.held.keys().filter(|(number, _)| *number == pool.number).count() as u128 >= pool.capacity().saturated()
+        let held = self.held.get(&pool.number).map_or(0, HashMap::len);
+        held as u128 >= pool.capacity().saturated()
     }
 
     /// This client remembers this from now on.
     pub(super) fn hold(&mut self, pool: &Pool, owner: &Text, grant: Grant) {
-        self.held.insert((pool.number, owner.clone()), grant);
+        self.held.entry(pool.number).or_default().insert(owner.clone(), grant);
     }
 
     /// This client no longer remembers to hold anything here.
     pub(super) fn forget(&mut self, pool: &Pool, owner: &Text) {
-        self.held.remove(&(pool.number, owner.clone()));
+        self.held.entry(pool.number).or_default().remove(owner);
     }
 }
 

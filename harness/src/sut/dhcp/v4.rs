@@ -20,6 +20,8 @@ use crate::sut::process::deadline;
 
 /// A server that has an answer has given it by then, mostly; if not, the barrier costs a message more.
 const SOON: Duration = Duration::from_millis(2);
+/// More messages that are not answered could be lost: the buffer of a socket takes some hundred small ones.
+const MOST_UNREAD: usize = 16;
 /// No owner is called so: owners have no NUL.
 const STRANGER: &[u8] = b"\0\0barrier";
 /// An address of a network that nobody has (RFC 5737).
@@ -36,6 +38,8 @@ pub(super) struct Relay4 {
     transaction: u32,
     /// What was sent last, where that has no answer, and nothing was answered since.
     unsettled: Option<(Link, u32)>,
+    /// So many messages may not have been read yet.
+    unread: usize,
     /// As the server calls itself.
     server_id: Ipv4Addr,
 }
@@ -44,7 +48,7 @@ impl Relay4 {
     /// A relay between these two ports; nothing is sent yet.
     pub(super) fn new(server: SocketAddrV4, reply_port: u16, limit: Duration) -> Relay4 {
         let (sockets, server_id) = (HashMap::new(), *server.ip());
-        Relay4 { server, reply_port, limit, sockets, transaction: 0, unsettled: None, server_id }
+        Relay4 { server, reply_port, limit, sockets, transaction: 0, unsettled: None, unread: 0, server_id }
     }
 
     fn request(&mut self, link: Link, request: Message) -> Result<Bound, Trouble> {
@@ -107,7 +111,7 @@ impl Relay4 {
         while let Some(message) = self.next(link, until)? {
             if ids.contains(&message.xid()) {
                 // What was sent before has been read before.
-                self.unsettled = None;
+                (self.unsettled, self.unread) = (None, 0);
                 return Ok(Some(message));
             }
             if self.unsettled.is_some_and(|(_, id)| id == message.xid()) {
@@ -179,8 +183,9 @@ impl Relay for Relay4 {
             Reason::InUse => insert(&mut given, DhcpOption::RequestedIpAddress(held)),
         }
         insert(&mut given, DhcpOption::ServerIdentifier(self.server_id));
-        self.unsettled = Some((link, self.send(link, given)?));
-        Ok(())
+        let many = self.unread >= MOST_UNREAD;
+        (self.unsettled, self.unread) = (Some((link, self.send(link, given)?)), self.unread + 1);
+        if many { self.settle() } else { Ok(()) }
     }
 
     fn forget(&mut self) {
