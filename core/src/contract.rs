@@ -241,6 +241,8 @@ pub enum Clock {
 pub struct Limits {
     /// Prefixes longer than this are refused as `invalid` or `unsupported`, IPv4 then IPv6.
     pub longest_prefix: [u8; 2],
+    /// Prefixes shorter than this are refused as `unsupported`, IPv4 then IPv6.
+    pub shortest_prefix: [u8; 2],
     /// IPv6 pools may lie where IPv4 is mapped into IPv6: `::ffff:0:0/96`.
     pub mapped_pools: bool,
     /// Pools may hand out addresses that no host can have: 0.0.0.0 and ::, and those of IPv6 multicast (RFC 4291 sections 2.5.2
@@ -271,6 +273,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             longest_prefix: [32, 128],
+            shortest_prefix: [0, 0],
             mapped_pools: true,
             special_addresses: true,
             largest_usage: u128::MAX,
@@ -287,6 +290,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The shortest prefix of a family that a pool may have.
+    pub fn shortest(&self, family: Family) -> u8 {
+        self.shortest_prefix[family as usize]
+    }
+
     /// The longest prefix of a family that a pool may have.
     pub fn longest(&self, family: Family) -> u8 {
         self.longest_prefix[family as usize]

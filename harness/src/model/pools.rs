@@ -154,6 +154,7 @@ impl Model {
     fn reasons_against_layout(&self, reasons: &mut Reasons, layout: &Layout) {
         let limits = &self.contract.limits;
         let declined = layout.length > limits.longest(layout.family)
+            || layout.length < limits.shortest(layout.family)
             || (!limits.overlapping_ranges && layout.ranges_overlap)
             || (!limits.mapped_pools && layout.family == Family::V6 && MAPPED.overlaps(layout.prefix))
             || (!limits.special_addresses && layout.has_special_addresses())

@@ -618,6 +618,7 @@ fn contract(plugin: &Plugin) -> Contract {
         limits: Limits {
             // "Network … too small to allocate from" beyond these.
             longest_prefix: [30, 126],
+            shortest_prefix: [0, 0],
             // "IPNet IP and Mask version mismatch": plugins in Go take such an address for IPv4.
             mapped_pools: false,
             special_addresses: true,

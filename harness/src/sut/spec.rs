@@ -62,7 +62,12 @@ pub const FORMS: &[Form] = &[
     #[cfg(feature = "process")]
     Form { name: "cni", form: "cni:PLUGIN", help: "a CNI IPAM plugin, such as /usr/lib/cni/host-local", start: cni },
     #[cfg(feature = "process")]
-    Form { name: "dhcp4", form: "dhcp4:SERVER", help: "a DHCPv4 server, started here: kea-dhcp4", start: dhcp4 },
+    Form {
+        name: "dhcp4",
+        form: "dhcp4:SERVER",
+        help: "a DHCPv4 server, started here: kea-dhcp4 or dnsmasq",
+        start: dhcp4,
+    },
     #[cfg(feature = "process")]
     Form { name: "dhcp6", form: "dhcp6:SERVER", help: "a DHCPv6 server, started here: kea-dhcp6", start: dhcp6 },
 ];

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::pools::{Pool, Pools};
 use super::relay::Relay;
-use super::server::{Lease, Server, Stop, free_port};
+use super::server::{Lease, Server, Stop, end, free_port};
 use super::v4::Relay4;
 use super::v6::{self, Relay6};
 use crate::address::{Family, Grant, Span};
@@ -30,7 +30,7 @@ use crate::sut::process::{Process, STDERR_TAIL, deadline, describe};
 use crate::sut::protocol::excerpt;
 use crate::sut::{Failure, Resource, Resources, procfs};
 
-/// How long a start, an end and an answer of the control channel may take.
+/// How long a start and an answer of the control channel may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_millis(1);
 /// Another process may take a port that was free.
@@ -339,7 +339,7 @@ impl Server for Kea {
         counts.ok_or_else(|| Failure::total(format!("`{command}` shows {found}, which counts nothing")))
     }
 
-    fn clear(&mut self, address: IpAddr) -> Result<(), Failure> {
+    fn clear(&mut self, _: &Pool, address: IpAddr) -> Result<(), Failure> {
         let command = format!("lease{}-del", self.digit());
         self.control(&command, json!({ "ip-address": address.to_string() })).map(|_| ())
     }
@@ -359,20 +359,9 @@ impl Server for Kea {
         self.control("config-set", self.configuration(&Pools::default())).map(|_| ())
     }
 
-    fn stop(&mut self, end: Stop) -> Result<(), Failure> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        let mut late = false;
-        if end == Stop::Clean {
-            let _ = rustix::process::kill_process(process.pid(), rustix::process::Signal::TERM);
-            late = process.await_exit(deadline(PATIENCE)).is_err();
-        }
-        let ended = process.end();
-        self.last_words = process.stderr_tail();
-        match ended {
-            _ if late => Err(Failure::total(format!("it has not ended {PATIENCE:?} after SIGTERM"))),
-            Ok(_) => Ok(()),
-            Err(error) => Err(Failure::Unable(format!("cannot end the server: {error}"))),
-        }
+    fn stop(&mut self, how: Stop) -> Result<(), Failure> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        end(process, how, &mut self.last_words)
     }
 
     fn start_again(&mut self, pools: &Pools) -> Result<(), Failure> {

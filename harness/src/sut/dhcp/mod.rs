@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`client`] | which client an owner is |
 //! | [`pools`] | the pools, as the server is told of them, and which client holds what |
-//! | [`server`] | what a server must be able to do; [`kea`] does it |
+//! | [`server`] | what a server must be able to do; [`kea`] and [`dnsmasq`] do it |
 //! | [`relay`] | what a relay agent is asked |
 //! | [`v4`], [`v6`] | messages of DHCPv4 and of DHCPv6 |
 //!
@@ -17,6 +17,7 @@
 //! holds an address that is released. What is held and how much there is, the server says itself.
 
 mod client;
+mod dnsmasq;
 mod kea;
 mod pools;
 mod relay;
@@ -37,7 +38,6 @@ use crate::operation::{
     Allocation, Answer, Kind, Method, Operation, PoolShape, Request, Response, Text, Want, Written, is_name,
 };
 use crate::property::{Property, Violation};
-use client::{client_of, owner_of};
 use pools::{Pool, Pools};
 use relay::{Bound, Link, Reason, Relay, Route, Trouble, Wanted};
 use server::{Server, Stop};
@@ -82,7 +82,7 @@ impl Dhcp {
     /// [`Failure::Unable`] where there is no such server, or it does not start.
     pub fn start(program: &Path, family: Family) -> Result<Dhcp, Failure> {
         let server = server::start(program, family)?;
-        let contract = contract(family);
+        let contract = server.contract(contract(family));
         let relay = server.relay(Duration::from_millis(contract.timeout_ms));
         let shared = Arc::new(Mutex::new(Shared { server, pools: Pools::default() }));
         let clients = (0..CLIENTS_AT_ONCE).map(|_| Mutex::default()).collect();
@@ -206,8 +206,8 @@ impl Dhcp {
     }
 
     fn bind(&mut self, pool: &Pool, owner: &str, wanted: Wanted) -> Outcome<Grant> {
-        let link = self.link(pool);
-        let bound = self.relay.bind(link, &client_of(owner), wanted);
+        let (link, client) = (self.link(pool), self.client(pool, owner));
+        let bound = self.relay.bind(link, &client, wanted);
         match self.unless_troubled(bound)? {
             Bound::To(grant) => Ok(grant),
             Bound::Nothing => refuse(Kind::Exhausted, "the server has nothing to give"),
@@ -220,8 +220,8 @@ impl Dhcp {
             Some(Grant::Address(address)) if Family::of(address) == pool.family() => address,
             _ => return refuse(Kind::Invalid, "this is no address of the pool's family"),
         };
-        let link = self.link(pool);
-        let bound = self.relay.bind(link, &client_of(owner), Wanted::Address(wanted));
+        let (link, client) = (self.link(pool), self.client(pool, owner));
+        let bound = self.relay.bind(link, &client, Wanted::Address(wanted));
         match self.unless_troubled(bound)? {
             Bound::To(grant) => Ok(grant),
             Bound::Denied => refuse(Kind::Busy, "what was offered is denied"),
@@ -236,8 +236,8 @@ impl Dhcp {
     fn hold(&mut self, pool: &Pool, owner: &Text, held: Grant) -> Outcome<Grant> {
         let route = [Route::Renew, Route::Anew, Route::Remember][self.repeats % 3];
         self.repeats += 1;
-        let link = self.link(pool);
-        let bound = self.relay.hold(Link { is_full: false, ..link }, &client_of(owner), held, route);
+        let (link, client) = (self.link(pool), self.client(pool, owner));
+        let bound = self.relay.hold(Link { is_full: false, ..link }, &client, held, route);
         match self.unless_troubled(bound)? {
             Bound::To(grant) => Ok(grant),
             _ => {
@@ -279,7 +279,7 @@ impl Dhcp {
 
     /// A client gives back what it has; now and then because somebody else uses it, which is then looked after.
     fn give_back(&mut self, pool: &Pool, owner: &str, grant: Grant, is_own: bool) -> Outcome<()> {
-        let (link, client) = (self.link(pool), client_of(owner));
+        let (link, client) = (self.link(pool), self.client(pool, owner));
         self.releases += 1;
         let reason = if self.releases.is_multiple_of(DECLINES) { Reason::InUse } else { Reason::Done };
         let given = self.relay.give_back(link, &client, grant, reason);
@@ -290,7 +290,7 @@ impl Dhcp {
         }
         if let (Reason::InUse, Grant::Address(address), true) = (reason, grant, is_own) {
             self.settle()?;
-            self.shared().server.clear(address)?;
+            self.shared().server.clear(pool, address)?;
         }
         Ok(())
     }
@@ -317,7 +317,7 @@ impl Dhcp {
             listed.extend(leases.into_iter().map(|lease| Allocation {
                 pool: name.clone(),
                 address: lease.grant,
-                owner: owner_of(&lease.client, pools.owners()),
+                owner: server.owner(&lease.client, pools),
                 expires_ms: None,
             }));
         }
@@ -346,9 +346,17 @@ impl Dhcp {
         self.unless_troubled(settled)
     }
 
+    fn client(&self, pool: &Pool, owner: &str) -> Vec<u8> {
+        self.shared().server.client(pool, owner)
+    }
+
     fn link(&self, pool: &Pool) -> Link {
         let shared = self.shared();
-        Link { relay: shared.server.relay_address(pool, self.lane), is_full: shared.pools.is_full(pool) }
+        Link {
+            relay: shared.server.relay_address(pool, self.lane),
+            is_full: shared.pools.is_full(pool),
+            offset: shared.server.offset(pool),
+        }
     }
 
     /// No other caller is there, nor was one since the last reset.
@@ -378,7 +386,7 @@ impl Dhcp {
             Operation::Release { pool, address, owner } => self.release(pool, address, owner.as_ref()),
             Operation::ReleaseOwner { owner } => self.release_owner(owner),
             Operation::List { pool } => self.list(pool.as_ref()),
-            Operation::Usage { pool } => self.usage(pool),
+            Operation::Usage { pool } if self.contract.has(Method::Usage) => self.usage(pool),
             _ => refuse(Kind::Unsupported, "DHCP has no such call"),
         }
     }

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::address::Grant;
 use crate::interrupt;
@@ -40,6 +41,8 @@ pub(super) struct Link {
     pub(super) relay: IpAddr,
     /// All is given away that there is, as far as is known.
     pub(super) is_full: bool,
+    /// So far are the pool's addresses from here where the server has them.
+    pub(super) offset: u32,
 }
 
 /// What a client wants.
@@ -115,6 +118,25 @@ impl Socket {
     pub(super) fn bind(at: SocketAddr) -> Result<Socket, Failure> {
         let bound = UdpSocket::bind(at).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         let socket = bound.map_err(|error| Failure::Unable(format!("cannot be a relay at {at}: {error}")))?;
+        Ok(Socket { socket, datagram: vec![0; LONGEST].into_boxed_slice() })
+    }
+
+    /// The same beside a server that has this port at all addresses and lets others have it, too.
+    pub(super) fn bind_beside(at: SocketAddr) -> Result<Socket, Failure> {
+        let bound = || -> Result<UdpSocket, rustix::io::Errno> {
+            let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = rustix::net::socket_with(
+                family,
+                SocketType::DGRAM,
+                SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+                None,
+            )?;
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            sockopt::set_socket_reuseport(&socket, true)?;
+            rustix::net::bind(&socket, &at)?;
+            Ok(socket.into())
+        };
+        let socket = bound().map_err(|error| Failure::Unable(format!("cannot be a relay at {at}: {error}")))?;
         Ok(Socket { socket, datagram: vec![0; LONGEST].into_boxed_slice() })
     }
 

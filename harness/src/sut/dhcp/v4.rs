@@ -31,6 +31,8 @@ const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub(super) struct Relay4 {
     server: SocketAddrV4,
     reply_port: u16,
+    /// Has the server the same port?
+    is_beside: bool,
     /// How long an answer may take.
     limit: Duration,
     /// One for each relay address, from the first message on.
@@ -45,17 +47,32 @@ pub(super) struct Relay4 {
 }
 
 impl Relay4 {
+    /// A relay that has the server's own port, at its own addresses; nothing is sent yet.
+    pub(super) fn beside(server: SocketAddrV4, limit: Duration) -> Relay4 {
+        Relay4 { is_beside: true, ..Relay4::new(server, server.port(), limit) }
+    }
+
     /// A relay between these two ports; nothing is sent yet.
     pub(super) fn new(server: SocketAddrV4, reply_port: u16, limit: Duration) -> Relay4 {
         let (sockets, server_id) = (HashMap::new(), *server.ip());
-        Relay4 { server, reply_port, limit, sockets, transaction: 0, unsettled: None, unread: 0, server_id }
+        Relay4 {
+            server,
+            reply_port,
+            is_beside: false,
+            limit,
+            sockets,
+            transaction: 0,
+            unsettled: None,
+            unread: 0,
+            server_id,
+        }
     }
 
     fn request(&mut self, link: Link, request: Message) -> Result<Bound, Trouble> {
         // Somebody may have taken it meanwhile, but nobody who is refused is told nothing.
         let Some(answer) = self.ask(Link { is_full: false, ..link }, request)? else { return Ok(Bound::Nothing) };
         match read(&answer)? {
-            (MessageType::Ack, address) => Ok(Bound::To(Grant::Address(address.into()))),
+            (MessageType::Ack, address) => Ok(Bound::To(Grant::Address(link.here(address).into()))),
             (MessageType::Nak, _) => Ok(Bound::Denied),
             (other, _) => Err(breach(format!("{other:?} is no answer to DHCPREQUEST"))),
         }
@@ -102,6 +119,7 @@ impl Relay4 {
         let place = SocketAddr::new(link.relay, self.reply_port);
         match self.sockets.entry(link.relay) {
             Entry::Occupied(bound) => Ok(bound.into_mut()),
+            Entry::Vacant(none) if self.is_beside => Ok(none.insert(Socket::bind_beside(place)?)),
             Entry::Vacant(none) => Ok(none.insert(Socket::bind(place)?)),
         }
     }
@@ -133,7 +151,7 @@ impl Relay for Relay4 {
     /// Discover, then request what is offered.
     fn bind(&mut self, link: Link, client: &[u8], wanted: Wanted) -> Result<Bound, Trouble> {
         let wanted = match wanted {
-            Wanted::Address(IpAddr::V4(address)) => Some(address),
+            Wanted::Address(IpAddr::V4(address)) => Some(link.there(address)),
             _ => None,
         };
         let mut discover = message(MessageType::Discover, client);
@@ -157,7 +175,7 @@ impl Relay for Relay4 {
 
     /// By way of a relay, whoever renews and whoever rebinds say the same.
     fn hold(&mut self, link: Link, client: &[u8], held: Grant, route: Route) -> Result<Bound, Trouble> {
-        let held = v4(held);
+        let held = link.there(v4(held));
         let mut request = message(MessageType::Request, client);
         match route {
             Route::Renew => {
@@ -171,7 +189,7 @@ impl Relay for Relay4 {
 
     /// There is no answer to it.
     fn give_back(&mut self, link: Link, client: &[u8], held: Grant, reason: Reason) -> Result<(), Trouble> {
-        let held = v4(held);
+        let held = link.there(v4(held));
         let mut given = match reason {
             Reason::Done => message(MessageType::Release, client),
             Reason::InUse => message(MessageType::Decline, client),
@@ -198,6 +216,18 @@ impl Relay for Relay4 {
             None => Ok(()),
             Some(answer) => Err(breach(format!("{:?} answers what has no answer", read(&answer)?.0))),
         }
+    }
+}
+
+impl Link {
+    /// An address of the pool, as the server has it.
+    fn there(&self, address: Ipv4Addr) -> Ipv4Addr {
+        Ipv4Addr::from_bits(address.to_bits().wrapping_add(self.offset))
+    }
+
+    /// An address that the server has, as one of the pool.
+    fn here(&self, address: Ipv4Addr) -> Ipv4Addr {
+        Ipv4Addr::from_bits(address.to_bits().wrapping_sub(self.offset))
     }
 }
 

@@ -285,7 +285,7 @@ fn status(opts: &DhcpOptions) -> Option<Status> {
 mod tests {
     use super::*;
 
-    const LINK: Link = Link { relay: IpAddr::V6(Ipv6Addr::LOCALHOST), is_full: false };
+    const LINK: Link = Link { relay: IpAddr::V6(Ipv6Addr::LOCALHOST), is_full: false, offset: 0 };
 
     /// A relay's message to the server, made into the server's to a relay.
     fn turned(message: &Message) -> Vec<u8> {
