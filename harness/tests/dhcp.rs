@@ -1,6 +1,6 @@
-//! The DHCP adapters against Kea, where it is installed, and against a Kea that misbehaves.
+//! The DHCP adapters against Kea and dnsmasq, where they are installed, and against a Kea that misbehaves.
 //!
-//! Without Kea these tests print `skipped`; with POOLPROOF_REQUIRE_KEA set they fail instead.
+//! Without them these tests print `skipped`; with POOLPROOF_REQUIRE_DHCP set they fail instead. dnsmasq wants to be root.
 #![cfg(all(feature = "process", feature = "cli"))]
 
 mod common;
@@ -13,12 +13,13 @@ use std::process::Command;
 use common::has_python;
 use serde_json::Value;
 
-const SERVERS: [&str; 2] = ["kea-dhcp4", "kea-dhcp6"];
+const SERVERS: [&str; 3] = ["kea-dhcp4", "kea-dhcp6", "dnsmasq"];
+const KEAS: [&str; 2] = ["kea-dhcp4", "kea-dhcp6"];
 
 /// Is this server where packages put it?
 fn has(server: &str) -> bool {
     let is_there = Path::new("/usr/sbin").join(server).exists();
-    assert!(is_there || std::env::var_os("POOLPROOF_REQUIRE_KEA").is_none(), "{server} is not installed");
+    assert!(is_there || std::env::var_os("POOLPROOF_REQUIRE_DHCP").is_none(), "{server} is not installed");
     if !is_there {
         println!("skipped: {server} is not installed");
     }
@@ -27,7 +28,7 @@ fn has(server: &str) -> bool {
 
 /// How the adapter calls servers of this name: `dhcp4`, `dhcp6`.
 fn form(server: &str) -> &str {
-    server.trim_start_matches("kea-")
+    if server == "kea-dhcp6" { "dhcp6" } else { "dhcp4" }
 }
 
 /// Two pools in which something is held, given back, and had again.
@@ -58,9 +59,9 @@ fn run(words: &[&str], program: &Path, fault: &str) -> (i32, Value) {
     (output.status.code().unwrap(), summary.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr))))
 }
 
-/// Kea keeps every property under the contract that the adapter gives it, restarts and crashes included.
+/// They keep every property under the contract that the adapter gives them, restarts and crashes included.
 #[test]
-fn kea_passes_a_campaign() {
+fn servers_pass_a_campaign() {
     for server in SERVERS.into_iter().filter(|server| has(server)) {
         let (status, summary) =
             run(&["check", "--runs", "60", "--seed", "1"], &Path::new("/usr/sbin").join(server), "");
@@ -72,7 +73,7 @@ fn kea_passes_a_campaign() {
 
 /// Several relays ask at the same time, and each client is served as if it were alone.
 #[test]
-fn kea_serves_several_callers() {
+fn servers_serve_several_callers() {
     for server in SERVERS.into_iter().filter(|server| has(server)) {
         let (status, summary) = run(&["race", "--runs", "20", "--seed", "1"], &Path::new("/usr/sbin").join(server), "");
         assert!([0, 3].contains(&status), "{server}: {summary}");
@@ -94,11 +95,11 @@ fn what_a_server_does_wrong_is_seen() {
         ("kea-dhcp6", "garbage", "total"),
         ("kea-dhcp6", "silent", "total"),
     ];
-    if !has_python() || SERVERS.into_iter().any(|server| !has(server)) {
+    if !has_python() || KEAS.into_iter().any(|server| !has(server)) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for server in SERVERS {
+    for server in KEAS {
         symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dhcp/faulty_kea.py"), folder.path().join(server)).unwrap();
     }
     let replay = |server: &str, fault| {
@@ -106,7 +107,7 @@ fn what_a_server_does_wrong_is_seen() {
         fs::write(&scenario, steps(server)).unwrap();
         run(&["replay", scenario.to_str().unwrap()], &folder.path().join(server), fault)
     };
-    for server in SERVERS {
+    for server in KEAS {
         let (_, summary) = replay(server, "none");
         assert_eq!(summary["violations"], Value::Array(Vec::new()), "{server}: {summary}");
     }
@@ -125,6 +126,7 @@ fn what_is_no_server_cannot_run() {
         ("dhcp4?x=y:kea-dhcp4", "has no options"),
         ("dhcp4:cat", "`cat` is no server of this kind"),
         ("dhcp6:kea-dhcp4", "`kea-dhcp6` is"),
+        ("dhcp6:dnsmasq", "`kea-dhcp6` is"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_poolproof")).args(["check", "--sut", system]).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);

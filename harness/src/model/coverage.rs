@@ -3,6 +3,7 @@
 //! A run that finds nothing is worth only what it tried. Counts are kept per method and outcome and
 //! per address class; [`Coverage::missing`] names what the contract has and the run never saw.
 
+use super::placement::HUGE;
 use crate::address::Family;
 use crate::contract::{Clock, Contract, ReleaseBy, ReleaseUnknown, Repeat};
 use crate::operation::{Kind, Method, Response};
@@ -111,12 +112,20 @@ impl AddressClass {
         match self {
             AddressClass::GrantedV4 => contract.families.contains(Family::V4),
             AddressClass::GrantedV6 => contract.families.contains(Family::V6),
+            AddressClass::GrantedHuge => may_be_huge(contract),
             AddressClass::GrantedBlock => contract.blocks,
             AddressClass::AskedEdge => contract.reserves_edges,
             AddressClass::AskedExclusion => contract.limits.exclusions,
             _ => true,
         }
     }
+}
+
+/// May a pool have so many addresses as to count as huge?
+fn may_be_huge(contract: &Contract) -> bool {
+    let served = Family::ALL.into_iter().filter(|family| contract.families.contains(*family));
+    let host_bits = served.map(|family| family.bits() - contract.limits.shortest(family));
+    host_bits.max().is_some_and(|bits| u32::from(bits) > HUGE.ilog2())
 }
 
 const OUTCOMES: usize = 1 + Kind::ALL.len();

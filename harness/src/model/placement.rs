@@ -6,7 +6,7 @@ use super::pool::Pool;
 use crate::address::{Count, Family, Grant, Span};
 
 /// Whoever walks through so many addresses takes long enough to be seen.
-const HUGE: u128 = 1 << 23;
+pub(super) const HUGE: u128 = 1 << 23;
 
 /// Counts where what was handed out lies.
 pub(super) fn count_granted(coverage: &mut Coverage, layout: &Layout, grant: Grant) {

@@ -101,12 +101,17 @@ impl Dnsmasq {
     }
 
     fn ranges(&self, pools: &Pools) -> Vec<String> {
-        let pools = pools.iter().map(|(_, pool)| pool);
-        let ranges = pools.flat_map(|pool| pool.ranges.iter().map(move |range| (pool, range)));
-        let there = |pool: &Pool, place: u128| Ipv4Addr::from_bits((place as u32).wrapping_add(self.offset(pool)));
-        ranges
-            .map(|(pool, Span { first, last })| format!("{},{},255.255.0.0", there(pool, *first), there(pool, *last)))
-            .collect()
+        pools.iter().flat_map(|(_, pool)| self.ranges_of(pool)).collect()
+    }
+
+    fn ranges_of(&self, pool: &Pool) -> Vec<String> {
+        if pool.ranges.is_empty() {
+            // A network that it knows, and of which it gives nothing away.
+            return vec![format!("127.{}.0.0,static,255.255.0.0", network(pool.number))];
+        }
+        let there = |place: u128| Ipv4Addr::from_bits((place as u32).wrapping_add(self.offset(pool)));
+        let range = |Span { first, last }: &Span| format!("{},{},255.255.0.0", there(*first), there(*last));
+        pool.ranges.iter().map(range).collect()
     }
 }
 
@@ -180,6 +185,11 @@ impl Server for Dnsmasq {
         Ok(leases)
     }
 
+    /// The file is written anew for each change, and is neither the old one nor the new one meanwhile.
+    fn lists_in_passing(&self) -> bool {
+        false
+    }
+
     fn usage(&mut self, _: &Pool) -> Result<(u128, u128), Failure> {
         Err(Failure::Unable("dnsmasq counts nothing".to_owned()))
     }
@@ -225,7 +235,7 @@ impl Server for Dnsmasq {
         let left = procfs::files_below(self.home.path());
         match &self.process {
             Some(process) => procfs::resources(process.pid()).with(Resource::Left, left),
-            None => Resources::UNKNOWN,
+            None => Resources::UNKNOWN.with(Resource::Left, left),
         }
     }
 

@@ -453,9 +453,15 @@ impl Sut for Dhcp {
     /// Another relay agent on the same links.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
         self.others += 1;
-        let relay = self.shared().server.relay(Duration::from_millis(self.contract.timeout_ms));
+        let shared = self.shared();
+        let relay = shared.server.relay(Duration::from_millis(self.contract.timeout_ms));
+        let methods = match shared.server.lists_in_passing() {
+            true => self.contract.methods,
+            false => self.contract.methods.without(Method::List),
+        };
+        drop(shared);
         Ok(Some(Box::new(Dhcp {
-            contract: self.contract.clone(),
+            contract: Contract { methods, ..self.contract.clone() },
             shared: self.shared.clone(),
             clients: self.clients.clone(),
             relay,

@@ -58,6 +58,11 @@ pub(super) trait Server: Send {
     /// What it says is held in a pool.
     fn leases(&mut self, pool: &Pool) -> Result<Vec<Lease>, Failure>;
 
+    /// Can it say so while others change it?
+    fn lists_in_passing(&self) -> bool {
+        true
+    }
+
     /// How many addresses or blocks it says a pool has, and how many of them are held.
     fn usage(&mut self, pool: &Pool) -> Result<(u128, u128), Failure>;
 
