@@ -1,9 +1,9 @@
 """Tests of the worker on Neutron 29.0.0.
 
     python3 suts/neutron/prepare.py
-    POOLPROOF=…/poolproof python3 -m unittest discover suts/neutron
+    python3 -m unittest discover suts/neutron
 
-`POOLPROOF` names the harness's binary; without it, `poolproof` is looked for in the PATH. Without the binary or the
+`POOLPROOF` names the harness's binary; else it is what `cargo build --release` makes, or in the PATH. Without it or the
 virtual environment there is nothing to run: skipped, or failed with POOLPROOF_REQUIRE_NEUTRON set.
 """
 import ast
@@ -19,7 +19,8 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PYTHON, WORKER = HERE / "venv" / "bin" / "python", HERE / "worker.py"
-POOLPROOF = shutil.which(os.environ.get("POOLPROOF", "poolproof"))
+BUILT = ROOT / "target" / "release" / "poolproof"
+POOLPROOF = shutil.which(os.environ.get("POOLPROOF", BUILT if BUILT.exists() else "poolproof"))
 SCENARIOS = sorted((HERE / "scenarios").glob("*.scenario"))
 REVIEWED = ["broad-exception-handling", "errors-that-disclose-internals", "missing-input-validation",
             "predictable-randomness", "resources-not-released", "sql-injection", "tangled-code"]
@@ -29,7 +30,7 @@ TIMEOUT_S = 300
 IS_REQUIRED = "POOLPROOF_REQUIRE_NEUTRON" in os.environ
 needs_neutron = unittest.skipUnless(IS_REQUIRED or PYTHON.exists(),
                                     "no virtual environment: python3 suts/neutron/prepare.py")
-needs_harness = unittest.skipUnless(IS_REQUIRED or POOLPROOF, "POOLPROOF does not name the harness's binary")
+needs_harness = unittest.skipUnless(IS_REQUIRED or POOLPROOF, "no harness: cargo build --release -p poolproof")
 
 
 def harness(*arguments):

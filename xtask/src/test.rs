@@ -66,10 +66,7 @@ const AFTER_TESTS: &[Step] = &[
     Step { name: "corpus on memory", command: "cargo run --release -p poolproof -- replay corpus --sut memory" },
     Step { name: "corpus on sqlite", command: "cargo run --release -p poolproof -- replay corpus --sut sqlite" },
     // With the program that the step before has built; without the virtual environment of `prepare.py` they are skipped.
-    Step {
-        name: "tests of suts/neutron",
-        command: "env POOLPROOF=target/release/poolproof python3 -m unittest discover suts/neutron",
-    },
+    Step { name: "tests of suts/neutron", command: "python3 -m unittest discover suts/neutron" },
 ];
 
 pub(crate) fn run(_: &Arguments) -> Result<ExitCode> {
