@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::pools::{Pool, Pools};
 use super::relay::Relay;
-use super::server::{Lease, Server, Stop, end, free_port};
+use super::server::{Lease, Server, Stop, end, free_port, how_it_ended};
 use super::v4::Relay4;
 use super::v6::{self, Relay6};
 use crate::address::{Family, Grant, Span};
@@ -26,7 +26,7 @@ use crate::interrupt;
 use crate::operation::{Kind, PoolShape};
 use crate::sut::home::Home;
 use crate::sut::outcome::{Outcome, refuse};
-use crate::sut::process::{Process, STDERR_TAIL, deadline, describe};
+use crate::sut::process::{Process, STDERR_TAIL, deadline};
 use crate::sut::protocol::excerpt;
 use crate::sut::{Failure, Resource, Resources, procfs};
 
@@ -369,13 +369,7 @@ impl Server for Kea {
     }
 
     fn has_ended(&mut self) -> Option<String> {
-        let process = self.process.as_mut()?;
-        if !process.has_exited() {
-            return None;
-        }
-        let end = process.end().map_or_else(|error| error.to_string(), describe);
-        self.last_words = process.stderr_tail();
-        self.process = None;
+        let end = how_it_ended(&mut self.process, &mut self.last_words)?;
         Some(format!("the server {end}; it wrote {}", excerpt(self.diagnostics().trim().as_bytes())))
     }
 

@@ -6,11 +6,11 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`client`] | which client an owner is |
-//! | [`pools`] | the pools, as the server is told of them, and which client holds what |
-//! | [`server`] | what a server must be able to do; [`kea`] and [`dnsmasq`] do it |
-//! | [`relay`] | what a relay agent is asked |
-//! | [`v4`], [`v6`] | messages of DHCPv4 and of DHCPv6 |
+//! | `client` | which client an owner is |
+//! | `pools` | the pools, as the server is told of them, and which client holds what |
+//! | `server` | what a server must be able to do; `kea` and `dnsmasq` do it |
+//! | `relay` | what a relay agent is asked |
+//! | `v4`, `v6` | messages of DHCPv4 and of DHCPv6 |
 //!
 //! What is the adapter's own and says nothing about the server: names of pools and owners, that pools overlap or are in use, that
 //! a pool is malformed where the server takes it, whether an address that was refused is taken or none of the pool's, and who else

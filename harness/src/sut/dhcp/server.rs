@@ -15,7 +15,7 @@ use crate::address::{Family, Grant};
 use crate::contract::Contract;
 use crate::operation::{PoolShape, Text};
 use crate::sut::outcome::Outcome;
-use crate::sut::process::{Process, deadline};
+use crate::sut::process::{Process, deadline, describe};
 use crate::sut::{Failure, Resources};
 
 /// How long an end may take.
@@ -144,4 +144,12 @@ pub(super) fn end(mut process: Process, how: Stop, words: &mut String) -> Result
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::Unable(format!("cannot end the server: {error}"))),
     }
+}
+
+/// How a process has ended that nobody has ended, as the rest of a sentence; `words` is the end of what it wrote.
+pub(super) fn how_it_ended(running: &mut Option<Process>, words: &mut String) -> Option<String> {
+    let mut process = running.take_if(|process| process.has_exited())?;
+    let end = process.end().map_or_else(|error| error.to_string(), describe);
+    *words = process.stderr_tail();
+    Some(end)
 }
