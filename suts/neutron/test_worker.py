@@ -19,7 +19,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PYTHON, WORKER = HERE / "venv" / "bin" / "python", HERE / "worker.py"
-BUILT = ROOT / "target" / "release" / "poolproof"
+BUILT = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "poolproof"
 POOLPROOF = shutil.which(os.environ.get("POOLPROOF", BUILT if BUILT.exists() else "poolproof"))
 SCENARIOS = sorted((HERE / "scenarios").glob("*.scenario"))
 REVIEWED = ["broad-exception-handling", "errors-that-disclose-internals", "missing-input-validation",
