@@ -1,8 +1,9 @@
 //! The `dhcp4` and `dhcp6` adapters: a DHCP server, driven as a relay agent drives it, and started, configured and ended here.
 //!
-//! A pool is a subnet behind a relay address of its own, an owner a client by its identifier (RFC 2131 section 2, RFC 6842) or DUID (RFC 8415 section 11),
-//! an allocation a lease that outlasts the run, a block a delegated prefix. Whoever holds a lease and asks for any address again is a client that is still
-//! there: it renews, remembers, or asks as if it were new, in turn, and is to be given what it holds.
+//! A pool is a subnet behind a relay address of its own, an owner a client by its identifier (RFC 2131 section 2, RFC 6842) or
+//! DUID (RFC 8415 section 11), an allocation a lease that outlasts the run, a block a delegated prefix. Whoever holds a lease and
+//! asks for any address again is a client that is still there: it renews, remembers, or asks as if it were new, in turn, and is to
+//! be given what it holds.
 //!
 //! | module | what it is |
 //! |---|---|
