@@ -118,8 +118,8 @@ impl Dnsmasq {
 impl Server for Dnsmasq {
     fn contract(&self, contract: Contract) -> Contract {
         let limits = Limits {
+            // The relay's address is in the same network.
             shortest_prefix: [SHORTEST_PREFIX, 0],
-            // The relay's address must be in the subnet, and neither be handed out nor an edge.
             ..contract.limits
         };
         // It counts nothing.
@@ -130,7 +130,7 @@ impl Server for Dnsmasq {
         Box::new(Relay4::beside(SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port), limit))
     }
 
-    /// The second half of the lower half of its network is for callers beside the first.
+    /// Below the pool, one for each caller.
     fn relay_address(&self, pool: &Pool, lane: u8) -> IpAddr {
         Ipv4Addr::new(127, network(pool.number), 0, 1 + lane).into()
     }

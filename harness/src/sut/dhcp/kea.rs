@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::pools::{Pool, Pools};
 use super::relay::Relay;
-use super::server::{Lease, Server, Stop, end, free_port, how_it_ended};
+use super::server::{LANES, Lease, Server, Stop, end, free_port, how_it_ended};
 use super::v4::Relay4;
 use super::v6::{self, Relay6};
 use crate::address::{Family, Grant, Span};
@@ -48,8 +48,6 @@ const HOOK_FOLDERS: [&str; 5] = [
     "/usr/local/lib/kea/hooks",
 ];
 const HOOKS: [&str; 2] = ["libdhcp_lease_cmds.so", "libdhcp_stat_cmds.so"];
-/// So many callers at the same time have relay addresses of their own.
-const LANES: u8 = 16;
 
 /// The DUID that it is given: type 2, "vendor-assigned", ISC's number, and 1 (RFC 8415 section 11.3).
 const SERVER_ID: [u8; 7] = [0, 2, 0, 0, 0x09, 0xbf, 1];

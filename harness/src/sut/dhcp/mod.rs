@@ -41,7 +41,7 @@ use crate::operation::{
 use crate::property::{Property, Violation};
 use pools::{Pool, Pools};
 use relay::{Bound, Link, Reason, Relay, Route, Trouble, Wanted};
-use server::{Server, Stop};
+use server::{LANES, Server, Stop};
 
 /// A DHCP server.
 pub struct Dhcp {
@@ -453,6 +453,9 @@ impl Sut for Dhcp {
 
     /// Another relay agent on the same links.
     fn another(&mut self) -> Result<Option<Box<dyn Sut + Send>>, Failure> {
+        if self.others + 1 >= LANES {
+            return Err(Failure::Unable(format!("there are relay addresses for {LANES} callers, and no more")));
+        }
         self.others += 1;
         let shared = self.shared();
         let relay = shared.server.relay(Duration::from_millis(self.contract.timeout_ms));

@@ -21,6 +21,9 @@ use crate::sut::{Failure, Resources};
 /// How long an end may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many callers at the same time have relay addresses of their own.
+pub(super) const LANES: u8 = 32;
+
 /// A server that runs for us.
 pub(super) trait Server: Send {
     /// What it promises of what a server of DHCP can.

@@ -100,7 +100,14 @@ impl Relay for Relay6 {
             return Ok(Bound::OfferedOther);
         }
         let request = self.to_server(MessageType::Request, client, offered);
-        self.request(link, request)
+        match self.request(link, request)? {
+            // Somebody else was quicker, and the server gives another one instead, which was not asked for.
+            Bound::To(other) if matches!(wanted, Wanted::Address(_)) && other != offered => {
+                self.give_back(link, client, other, Reason::Done)?;
+                Ok(Bound::OfferedOther)
+            }
+            bound => Ok(bound),
+        }
     }
 
     fn hold(&mut self, link: Link, client: &[u8], held: Grant, route: Route) -> Result<Bound, Trouble> {
